@@ -1,0 +1,1 @@
+"""yak, the Kafka you can read."""

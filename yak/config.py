@@ -1,0 +1,113 @@
+"""Every setting and every limit, each with its name, its unit, its default and the reason.
+
+A limit's option on the command line is its name with dashes.  Settings on which the brokers
+must agree are the coordinator's (`Settings`): they reach the brokers with the cluster document.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+
+DEFAULT_BOOTSTRAP: Final = "127.0.0.1:9092,127.0.0.1:9093,127.0.0.1:9094"
+DEFAULT_ZK: Final = "127.0.0.1:2181"
+
+#: Above this a frame could be mistaken for a TLS hello (0x16 0x03 …).
+MAX_FRAME_CEILING: Final = 0x16000000
+#: What a frame needs beside a batch: the header.
+FRAME_OVERHEAD_BYTES: Final = 64 * KIB
+#: A long poll ends after this at the latest, so that no client waits for ever by mistake.
+MAX_WAIT_MS: Final = 60_000
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What all brokers must agree on; set by yak-zk's options."""
+
+    heartbeat_ms: int = 250
+    #: Silence after which yak-zk declares a broker dead: eight heartbeats.
+    session_ms: int = 2000
+    #: A leader without a heartbeat's answer for this long stops speaking for the cluster.
+    #: Must be below session_ms: the lease ends before yak-zk can elect another.
+    lease_ms: int = 1300
+    #: A follower further behind than this leaves the ISR.
+    replica_lag_ms: int = 1500
+    #: A leader whom no live member of the ISR follows for this long resigns.
+    resign_ms: int = 3000
+    min_insync_replicas: int = 2
+    oplog_segment_bytes: int = 64 * MIB
+
+
+@dataclass(frozen=True)
+class Limits:
+    """A broker's limits.  `docs/operations.md` lists them."""
+
+    #: The largest payload of a frame that is read; a batch and its header must fit.
+    max_frame_bytes: int = 16 * MIB
+    #: The default of a topic's `max_batch_bytes`.
+    max_batch_bytes: int = 1 * MIB
+    #: Partitions of one topic.
+    max_partitions: int = 10_000
+    max_topics: int = 100_000
+    #: Producers known (registered, or remembered for their sequences).
+    max_producers: int = 1_000_000
+    max_groups: int = 100_000
+    #: Members of one group.
+    max_members: int = 10_000
+    max_connections: int = 10_000
+    #: Requests of one connection that wait for an answer; further ones are not read.
+    max_inflight_requests: int = 1_000
+    #: Bytes of frames that have arrived only in part, over all connections.
+    max_partial_bytes: int = 256 * MIB
+    #: Bytes appended and not yet committed; more is refused with OVERLOADED.
+    max_uncommitted_bytes: int = 256 * MIB
+    #: Bytes of answers that one slow client may leave unread before its requests wait.
+    max_unsent_bytes: int = 8 * MIB
+    #: The largest answer to one fetch.
+    max_fetch_bytes: int = 8 * MIB
+    #: A frame that began to arrive must end within this.
+    frame_timeout_ms: int = 30_000
+    #: Silence after which a producer is listed as gone.
+    producer_session_ms: int = 30_000
+    #: How long a gone producer's sequences are kept.
+    producer_retention_ms: int = 24 * 3600 * 1000
+
+
+@dataclass(frozen=True)
+class BrokerConfig:
+    """One broker's options."""
+
+    id: int
+    host: str = "127.0.0.1"
+    #: 0 takes any free port.
+    port: int = 0
+    zk: str = DEFAULT_ZK
+    #: How long the first join is retried before the broker gives up, in seconds.
+    zk_wait_s: float = 30.0
+    data_dir: Path = Path("data/broker-1")
+    #: HOST:PORT that clients are told; by default the one that they dialled.
+    advertise: str | None = None
+    #: "always", "never", or "interval:MS".
+    fsync: str = "always"
+    default_partitions: int = 3
+    auto_create: bool = True
+    limits: Limits = field(default_factory=Limits)
+
+
+@dataclass(frozen=True)
+class CoordinatorConfig:
+    """yak-zk's options."""
+
+    host: str = "127.0.0.1"
+    port: int = 2181
+    data_dir: Path = Path("data/zookeeper")
+    #: A new cluster is formed this long after the first broker joined.
+    bootstrap_wait_ms: int = 200
+    #: A leader that resigned is not elected again for this long, unless nobody else is electable.
+    cooldown_ms: int = 5000
+    settings: Settings = field(default_factory=Settings)

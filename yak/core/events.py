@@ -1,0 +1,414 @@
+"""All that a broker's core and its world say to each other: two short lists.
+
+The world tells `node.handle(event, now)`; the node returns effects, *in the order in which they
+must happen*.  In particular an answer never stands before the append or apply that it reports.
+
+    event                       | what the world saw
+    ----------------------------+-------------------------------------------------------------
+    Asked, Closed               | a client or a follower asked something; its connection ended
+    Joined, ViewChanged         | yak-zk took the broker in; the cluster document changed
+    LeaseRenewed, IsrAnswered   | yak-zk answered a heartbeat; an ISR proposal
+    CoordinatorLost             | the session with yak-zk broke
+    LinkUp, LinkDown            | the connection to the leader stands; is gone
+    FollowAnswered, Copied      | the leader answered `follow`; `replicate`
+    Synced, Loaded              | the log is on disk up to an index; operations read back
+    StorageFailed, Tick, Stop   | the disk refused; time passes; the process is asked to stop
+
+`conn` names a connection of the broker's port: an integer that is never used twice.  `link`
+does the same for the one connection to the leader, so that late news of an old one is dropped.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from yak import messages as m
+from yak.core.ops import Op
+
+
+@dataclass(slots=True)
+class Body:
+    """A batch's body as the core knows it.  The shell's own kind also carries the bytes.
+
+    size: bytes.  crc: CRC-32C, eight hex digits.  It was validated before the core hears of it.
+    """
+
+    size: int
+    crc: str
+
+
+# -- Events ---------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Asked:
+    """dialled: the host that the client connected to, for addresses in `metadata`."""
+
+    conn: int
+    request: m.BrokerRequest
+    body: Body | None = None
+    dialled: str | None = None
+
+
+@dataclass(slots=True)
+class Closed:
+    conn: int
+
+
+@dataclass(slots=True)
+class Joined:
+    """The join was answered: yak-zk has recorded what state the log is in."""
+
+    view: m.ClusterView
+
+
+@dataclass(slots=True)
+class ViewChanged:
+    view: m.ClusterView
+
+
+@dataclass(slots=True)
+class LeaseRenewed:
+    """sent: monotonic time at which the answered heartbeat was *sent*."""
+
+    sent: float
+
+
+@dataclass(slots=True)
+class IsrAnswered:
+    """yak-zk's definite word on the proposal made at `version`.  A time-out is not an answer."""
+
+    version: int
+    ok: bool
+    message: str
+
+
+@dataclass(slots=True)
+class CoordinatorLost:
+    reason: str
+
+
+@dataclass(slots=True)
+class LinkUp:
+    link: int
+
+
+@dataclass(slots=True)
+class LinkDown:
+    link: int
+    reason: str
+
+
+@dataclass(slots=True)
+class FollowAnswered:
+    """answer: None where the leader refused, with `error`."""
+
+    link: int
+    answer: m.FollowAnswer | None
+    error: str = ""
+
+
+@dataclass(slots=True)
+class Copied:
+    """The leader's answer to `replicate`: whole operations, lines and sums already verified.
+
+    chunk: the shell's own handle of the bytes, given back in AppendCopied.
+    """
+
+    link: int
+    answer: m.ReplicateAnswer
+    ops: list[Op]
+    chunk: Any = None
+
+
+@dataclass(slots=True)
+class Synced:
+    """Every operation up to `index` is on disk."""
+
+    index: int
+
+
+@dataclass(slots=True)
+class Loaded:
+    """Operations read back from the log, as Load asked."""
+
+    ops: list[Op]
+
+
+@dataclass(slots=True)
+class StorageFailed:
+    """The disk refused an append; the log was cut back to its last whole operation, `end`."""
+
+    message: str
+    end: int
+
+
+@dataclass(slots=True)
+class Tick:
+    """A deadline that the node named has come, or some time has passed."""
+
+
+@dataclass(slots=True)
+class Stop:
+    """SIGTERM: finish, say goodbye."""
+
+
+Event: TypeAlias = (
+    Asked
+    | Closed
+    | Joined
+    | ViewChanged
+    | LeaseRenewed
+    | IsrAnswered
+    | CoordinatorLost
+    | LinkUp
+    | LinkDown
+    | FollowAnswered
+    | Copied
+    | Synced
+    | Loaded
+    | StorageFailed
+    | Tick
+    | Stop
+)
+
+# -- Effects --------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class AppendOp:
+    """Write an operation (and its body) that this leader decided at the end of the log.
+
+    Consecutive ones go out in one write.  With fsync=always the shell syncs, then says Synced.
+    """
+
+    op: Op
+    body: Body | None = None
+
+
+@dataclass(slots=True)
+class AppendCopied:
+    """Append the leader's very bytes.  copied: the event that brought them."""
+
+    copied: Copied
+
+
+@dataclass(slots=True)
+class Truncate:
+    """Cut the log so that `next` is the next index.
+
+    sum: the leader's running sum just below `next`; another one in our log is corruption, and
+    then the broker stops and keeps its files.
+    """
+
+    next: int
+    sum: str
+
+
+@dataclass(slots=True)
+class Apply:
+    """These committed operations change the partition files: write them there, in order."""
+
+    ops: list[Op]
+
+
+@dataclass(slots=True)
+class Load:
+    """Read operations `first` … `last` (or fewer, but at least one) back: answer Loaded."""
+
+    first: int
+    last: int
+
+
+@dataclass(slots=True)
+class Reply:
+    conn: int
+    id: m.RequestId
+    answer: m.Answer
+
+
+@dataclass(slots=True)
+class ReplyLeased:
+    """Like Reply, but only if at the moment of writing `until` (monotonic) has not passed.
+
+    Otherwise the client is told NO_LEADER: replication.md, `lease`.
+    """
+
+    conn: int
+    id: m.RequestId
+    answer: m.Answer
+    until: float
+
+
+@dataclass(slots=True)
+class SendRecords:
+    """Answer a fetch.  entries: with `size` still 0; the shell reads and fills it.
+
+    offsets: for each entry the offset asked for, or None where the entry has an error or no
+    records to send.  max_bytes: for the whole answer.
+    """
+
+    conn: int
+    id: m.RequestId
+    entries: list[m.FetchEntry]
+    offsets: list[int | None]
+    max_bytes: int
+
+
+@dataclass(slots=True)
+class SendOps:
+    """Answer a `replicate`: operations from `first` to `last` at most (none if last < first)."""
+
+    conn: int
+    id: m.RequestId
+    epoch: int
+    first: int
+    last: int
+    committed: int
+    max_bytes: int
+
+
+@dataclass(slots=True)
+class SendFollowAnswer:
+    """Answer a `follow`: the shell adds the running sum just below `truncate_to`."""
+
+    conn: int
+    id: m.RequestId
+    epoch: int
+    truncate_to: int
+
+
+@dataclass(slots=True)
+class FindOffsets:
+    """Answer list_offsets at a time: per partition the first operation with time >= at_ms.
+
+    starts, ends: for each the log start and high watermark that bound the search.  until: as
+    ReplyLeased.
+    """
+
+    conn: int
+    id: m.RequestId
+    partitions: list[m.Where]
+    at_ms: int
+    until: float
+
+
+@dataclass(slots=True)
+class HangUp:
+    """Close a client's or follower's connection."""
+
+    conn: int
+    reason: str
+
+
+@dataclass(slots=True)
+class Dial:
+    """Connect to the leader; answer LinkUp or LinkDown.  The older link is closed."""
+
+    link: int
+    broker: int
+    host: str
+    port: int
+
+
+@dataclass(slots=True)
+class Undial:
+    """Close the link; nothing more is heard of it."""
+
+    link: int
+
+
+@dataclass(slots=True)
+class SendFollow:
+    """Send `follow`; the shell adds the running sum of the last operation."""
+
+    link: int
+    epoch: int
+    epochs: list[tuple[int, int]]
+    next: int
+
+
+@dataclass(slots=True)
+class SendReplicate:
+    link: int
+    epoch: int
+    first: int
+    wait_ms: int
+
+
+@dataclass(slots=True)
+class ProposeIsr:
+    """Ask yak-zk; IsrAnswered comes, or nothing: then it stays unknown."""
+
+    epoch: int
+    version: int
+    isr: list[int]
+    incs: dict[int, str]
+
+
+@dataclass(slots=True)
+class Resign:
+    epoch: int
+    reason: str
+
+
+@dataclass(slots=True)
+class SaveEpoch:
+    """Make the epoch durable in meta.json before anything that follows."""
+
+    epoch: int
+
+
+@dataclass(slots=True)
+class SaveCluster:
+    """Make the cluster's id durable in meta.json: this directory now belongs to it."""
+
+    cluster: str
+
+
+@dataclass(slots=True)
+class Tell:
+    """A decision and its reason, for the log and events.jsonl."""
+
+    event: str
+    fields: dict[str, Any]
+
+
+@dataclass(slots=True)
+class Halt:
+    """An assertion of safety failed: stop at once and keep the files."""
+
+    reason: str
+
+
+@dataclass(slots=True)
+class Finished:
+    """After Stop: nothing is left to answer."""
+
+
+Effect: TypeAlias = (
+    AppendOp
+    | AppendCopied
+    | Truncate
+    | Apply
+    | Load
+    | Reply
+    | ReplyLeased
+    | SendRecords
+    | SendOps
+    | SendFollowAnswer
+    | FindOffsets
+    | HangUp
+    | Dial
+    | Undial
+    | SendFollow
+    | SendReplicate
+    | ProposeIsr
+    | Resign
+    | SaveEpoch
+    | SaveCluster
+    | Tell
+    | Halt
+    | Finished
+)
