@@ -1,0 +1,6 @@
+"""`python -m yak` is `yak`."""
+
+from yak.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""The commands' names, and where each is found.
+
+    yak-zk, yak-broker, yak-produce, yak-consume      the same as
+    yak zk, yak broker, yak produce, yak consume      and `yak --help` names the rest
+
+A command's module is imported when that command is asked for, and an actor when it is run, so
+that `yak --help` and a client do not pay for a broker.
+
+Not here: options, which are each command's own, nor what a command prints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Final, NoReturn
+
+import click
+
+from yak.commands.options import examples, option_version
+from yak.commands.running import enter
+
+#: command, the name of its module and its function -> the line that `yak --help` shows
+_COMMANDS: Final[Mapping[str, str]] = {
+    "zk": "Run the coordinator.",
+    "broker": "Run a broker.",
+    "produce": "Send lines to a topic.",
+    "consume": "Print a topic's records.",
+    "topic": "Create, list and describe topics.",
+    "group": "List and describe consumer groups.",
+    "status": "Show the cluster and each broker.",
+    "log": "Read an operation log, one line an operation.",
+}
+
+
+class _Lazy(click.Group):
+    """A group whose commands are imported only when one of them is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        return _command(cmd_name) if cmd_name in _COMMANDS else None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+
+def _command(name: str) -> click.Command:
+    command: click.Command = getattr(import_module(f"yak.commands.{name}"), name)
+    return command
+
+
+@click.group(
+    cls=_Lazy,
+    invoke_without_command=True,
+    epilog=examples(
+        "yak zk                                  the coordinator, on 127.0.0.1:2181",
+        "yak broker --id 1                       a broker; then --id 2 and --id 3",
+        "echo hello | yak produce greetings",
+        "yak consume greetings --from-beginning",
+        "yak status",
+    ),
+)
+@option_version
+@click.pass_context
+def yak(context: click.Context) -> None:
+    """yak, the Kafka you can read: a replicated log with JSON on the wire and on disk."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+def main() -> NoReturn:
+    """`yak`"""
+    enter(yak, "yak")
+
+
+def zk_main() -> NoReturn:
+    """`yak-zk`"""
+    enter(_command("zk"), "yak-zk")
+
+
+def broker_main() -> NoReturn:
+    """`yak-broker`"""
+    enter(_command("broker"), "yak-broker")
+
+
+def produce_main() -> NoReturn:
+    """`yak-produce`"""
+    enter(_command("produce"), "yak-produce")
+
+
+def consume_main() -> NoReturn:
+    """`yak-consume`"""
+    enter(_command("consume"), "yak-consume")

@@ -1,0 +1,239 @@
+"""Option types and options that several commands share.
+
+A size is a number of bytes or one with a unit (`64MiB`, `64M`; `MB` is a million).  A duration
+is a number of seconds or one with a unit (`500ms`, `5s`, `2m`, `1h`, `1d`).  An address is
+`HOST:PORT`, an IPv6 host in brackets.
+
+Every option can be given in the environment as well: `YAK_<COMMAND>_<OPTION>`, and those that
+several commands share as `YAK_<OPTION>` (`YAK_BOOTSTRAP`, `YAK_ZK`, `YAK_CLIENT`).
+
+Not here: what an option means to an actor; that is config's, or the command's own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from importlib import metadata
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+from click.shell_completion import CompletionItem
+
+from yak.config import DEFAULT_BOOTSTRAP
+from yak.model import MAX_INT, Address
+
+HIGHEST_PORT: Final = 65_535
+
+_SIZE_UNITS: Final = {
+    "": 1,
+    "B": 1,
+    "K": 2**10,
+    "KIB": 2**10,
+    "KB": 10**3,
+    "M": 2**20,
+    "MIB": 2**20,
+    "MB": 10**6,
+    "G": 2**30,
+    "GIB": 2**30,
+    "GB": 10**9,
+}
+_DURATION_UNITS: Final = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_NUMBER_UNIT = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)")
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+if TYPE_CHECKING:
+    _ParamType = click.ParamType[Any]  # generic only in newer releases of click
+else:
+    _ParamType = click.ParamType
+
+
+class CountType(_ParamType):
+    """A whole number from 1."""
+
+    name = "n"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        text = str(value)
+        if not (text.isascii() and text.isdigit() and 0 < int(text) <= MAX_INT):
+            self.fail(f"{text!r}: say a whole number from 1", param, ctx)
+        return int(text)
+
+
+class SizeType(_ParamType):
+    """Bytes, as an int."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        found = _NUMBER_UNIT.fullmatch(str(value).strip())
+        unit = _SIZE_UNITS.get(found[2].upper()) if found else None
+        if found is None or unit is None:
+            self.fail(f"{value!r} is no size: say bytes, or 512KiB, 64MiB, 1GiB", param, ctx)
+        return int(float(found[1]) * unit) if "." in found[1] else int(found[1]) * unit
+
+
+class DurationType(_ParamType):
+    """Seconds, as a float."""
+
+    name = "duration"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        if isinstance(value, int | float):
+            return float(value)
+        found = _NUMBER_UNIT.fullmatch(str(value).strip())
+        unit = _DURATION_UNITS.get(found[2].lower()) if found else None
+        if found is None or unit is None:
+            self.fail(f"{value!r} is no duration: say seconds, or 500ms, 5s, 2m", param, ctx)
+        return float(found[1]) * unit
+
+
+class AddressType(_ParamType):
+    """One HOST:PORT, kept as text once it is known to be one."""
+
+    name = "host:port"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        text = str(value).strip()
+        if parse_address(text) is None:
+            self.fail(f"{text!r} is no address: say HOST:PORT, as 127.0.0.1:9092", param, ctx)
+        return text
+
+
+class BootstrapType(_ParamType):
+    """HOST:PORT, or several with commas between them; kept as text."""
+
+    name = "host:port,…"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        parts = [part.strip() for part in str(value).split(",") if part.strip()]
+        for part in parts or [""]:
+            if parse_address(part) is None:
+                self.fail(
+                    f"{part!r} is no address: say HOST:PORT, with commas between several",
+                    param,
+                    ctx,
+                )
+        return ",".join(parts)
+
+
+class FsyncType(_ParamType):
+    """`always`, `never` or `interval:MS`."""
+
+    name = "always|never|interval:MS"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        text = str(value)
+        kind, _, interval = text.partition(":")
+        if text in ("always", "never"):
+            return text
+        is_number = interval.isascii() and interval.isdigit() and int(interval) > 0
+        if kind != "interval" or not is_number:
+            self.fail(f"{text!r}: say always, never, or interval:MS as interval:50", param, ctx)
+        return text
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        words = ("always", "never", "interval:")
+        return [CompletionItem(word) for word in words if word.startswith(incomplete)]
+
+
+class PairType(_ParamType):
+    """NAME=VALUE, as a pair."""
+
+    name = "name=value"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str]:
+        if isinstance(value, tuple):
+            return value
+        name, equals, rest = str(value).partition("=")
+        if not equals or not name:
+            self.fail(f"{value!r}: say NAME=VALUE", param, ctx)
+        return name, rest
+
+
+COUNT: Final = CountType()
+SIZE: Final = SizeType()
+DURATION: Final = DurationType()
+ADDRESS: Final = AddressType()
+BOOTSTRAP: Final = BootstrapType()
+FSYNC: Final = FsyncType()
+PAIR: Final = PairType()
+
+
+def parse_address(text: str) -> Address | None:
+    """The address of `HOST:PORT` or `[IPV6]:PORT`; None if the text is none."""
+    host, colon, port = text.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        return None
+    if not colon or not host or not (port.isascii() and port.isdigit()) or int(port) > HIGHEST_PORT:
+        return None
+    return Address(host, int(port))
+
+
+def option_bootstrap(command: F) -> F:
+    """-b/--bootstrap: the brokers that are asked first; they name all the others."""
+    return click.option(
+        "-b",
+        "--bootstrap",
+        type=BOOTSTRAP,
+        default=DEFAULT_BOOTSTRAP,
+        show_default=True,
+        envvar="YAK_BOOTSTRAP",
+        help="Brokers to ask first; any one of them that answers is enough.",
+    )(command)
+
+
+def option_client(default: str) -> Callable[[F], F]:
+    """--client: the name that the cluster lists this process under."""
+
+    def decorate(command: F) -> F:
+        return click.option(
+            "--client",
+            default=default,
+            show_default=True,
+            envvar="YAK_CLIENT",
+            help="The name that the cluster lists this client under.",
+        )(command)
+
+    return decorate
+
+
+def option_json(command: F) -> F:
+    """--json: the same facts for programs."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")(
+        command
+    )
+
+
+def option_version(command: F) -> F:
+    """--version, of the installed distribution."""
+
+    def show(context: click.Context, _: click.Parameter, wanted: bool) -> None:  # noqa: FBT001 -- click calls it so
+        if wanted and not context.resilient_parsing:
+            click.echo(f"yak {metadata.version('yaklog')}")
+            context.exit()
+
+    return click.option(
+        "--version",
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        callback=show,
+        help="Show the version and exit.",
+    )(command)
+
+
+def examples(*lines: str) -> str:
+    """An epilog that click leaves as it is: one example a line."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
