@@ -95,6 +95,7 @@ class YakError(Exception):
     retriable: whether doing the same again may succeed.
     broker: `host:port` of the broker that said so, if one did.
     hint: what to do next, if there is something to say.
+    details: what else the answer carried for this error, as `expected` or `leader`.
     """
 
     def __init__(
@@ -105,6 +106,12 @@ class YakError(Exception):
         self.retriable = is_retriable(name)
         self.broker = broker
         self.hint = hint
+        self.details: dict[str, Any] = {}
+
+    @property
+    def leader(self) -> Any:
+        """NOT_LEADER's hint, with `id`, `host` and `port`, where the broker knew one."""
+        return self.details.get("leader")
 
 
 class RetriableError(YakError):
