@@ -10,7 +10,6 @@ Never a traceback, but for a bug.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 from collections.abc import Coroutine
@@ -28,7 +27,9 @@ T = TypeVar("T")
 
 
 def run(actor: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine to its end, on uvloop where there is one."""
+    """Run a coroutine to its end, on uvloop where there is one; imported only when it is needed."""
+    import asyncio
+
     try:
         import uvloop
     except ImportError:
@@ -51,7 +52,7 @@ def enter(command: click.Command, name: str) -> NoReturn:
     except Fatal as e:
         code = say(e.message, e.exit_code)
     except YakError as e:
-        code = say(f"{e}  ({e.hint})" if e.hint else str(e), _FAILED)
+        code = say(f"{e} ({e.hint})" if e.hint else str(e), _FAILED)
     _leave(code)
 
 

@@ -1,0 +1,57 @@
+# What a developer does with yak, each with one word.  `make` alone lists them.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+# Tests run in this many processes at a time.
+JOBS   ?= 2
+# make sim SEED=7 repeats one run, SEEDS=1000 tries that many.
+SEED   ?=
+SEEDS  ?= 200
+
+SOURCES := yak tests scripts
+
+.PHONY: help demo test check format sim clean
+
+help:
+	@echo "make demo     a cluster, a real file, and the leader dies: under a minute"
+	@echo "make test     every test"
+	@echo "make check    format, lint, types, import directions"
+	@echo "make format   what can be put right by itself"
+	@echo "make sim      the simulator: SEED=7 repeats one run, SEEDS=1000 tries that many"
+	@echo "make clean    removes what these made"
+
+# Made anew whenever the dependencies change; --upgrade-deps is not needed, old pips will do.
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else \
+	  f"error: yak needs Python 3.11, and $(PYTHON) is {v[0]}.{v[1]}: make PYTHON=/path/to/python3.11")'
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
+	  { echo "error: $(PYTHON) has no venv module: apt install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+demo: $(STAMP)
+	$(BIN)/python -m scripts.demo
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+
+check: $(STAMP)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/mypy $(SOURCES)
+	$(BIN)/lint-imports
+
+format: $(STAMP)
+	$(BIN)/ruff format $(SOURCES)
+	$(BIN)/ruff check --fix $(SOURCES)
+
+sim: $(STAMP)
+	$(BIN)/python -m tests.sim --seeds $(SEEDS) $(if $(SEED),--seed $(SEED))
+
+clean:
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis \
+	  .import_linter_cache .coverage*
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

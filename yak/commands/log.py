@@ -1,0 +1,261 @@
+"""`yak log DIR`: an operation log, one line an operation, for people.
+
+    index epoch time                     operation      what it says
+       17    3  2026-11-22T09:41:00.120Z lead           broker 1
+       18    3  2026-11-22T09:41:00.123Z append         orders[0]@41  2 records  57 bytes  …
+
+It only reads, and takes no lock, so it may read the log of a running broker.  Every line's sum,
+every index and every body's crc is checked on the way.  Where the file ends in the midst of an
+operation, which a running broker's does at times and a killed one's may, it stops quietly and
+says so on stderr; where whole operations follow a broken one, that is damage: exit code 1.
+
+Not here: cutting or mending anything; partition files, which hold the same lines.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import BinaryIO, Final, NamedTuple, assert_never
+
+import click
+import msgspec
+
+from yak.commands.options import examples
+from yak.core import ops
+from yak.errors import Fatal
+
+_SUPPORTED_FORMAT: Final = 1
+
+
+class _Header(msgspec.Struct):
+    """The first line of a segment file."""
+
+    format: int
+    first: int
+    sum: str
+
+
+class Found(NamedTuple):
+    """One operation as it lies in the file."""
+
+    op: ops.Op
+    line: bytes
+    body: bytes
+
+
+class Torn(Exception):  # noqa: N818 -- it says what was found
+    """The log ends in the midst of an operation."""
+
+
+class _Broken(Exception):  # noqa: N818 -- it says what was found
+    """An operation that is not whole, or not the next one."""
+
+
+@click.command(
+    epilog=examples(
+        "yak log data/broker-1",
+        "yak log data/broker-1 --bodies           with the records",
+        "yak log data/broker-1 --json | jq 'select(.op == \"append\") | .offset'",
+    ),
+)
+@click.argument(
+    "directory", metavar="DIR", type=click.Path(path_type=Path, exists=True, file_okay=False)
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the lines as they are in the files.")
+@click.option("--bodies", is_flag=True, help="Print the records below their operation.")
+def log(*, directory: Path, as_json: bool, bodies: bool) -> None:
+    """Print the operation log of a broker's data directory, or of its oplog/."""
+    out = sys.stdout.buffer
+    try:
+        for found in read_log(directory):
+            out.write(found.line if as_json else describe(found.op).encode() + b"\n")
+            if bodies and found.body:
+                out.write(found.body if as_json else _indented(found.body))
+    except Torn as e:
+        out.flush()
+        click.echo(f"the log ends in the midst of an operation: {e}", err=True)
+    out.flush()
+
+
+# -- Reading --------------------------------------------------------------------------------------
+
+
+def read_log(directory: Path) -> Iterator[Found]:
+    """Every operation of a data directory or an oplog/, in order, checked.
+
+    Raises Torn at an unfinished end, Fatal where whole operations follow a broken one.
+    """
+    paths = sorted(_oplog(directory).glob("*.jsonl"))
+    expected, running_sum = 1, ops.NO_SUM
+    for path in paths:
+        with path.open("rb") as file:
+            header = _read_header(file, path, is_last=path is paths[-1])
+            if path is not paths[0] and (header.first, header.sum) != (expected, running_sum):
+                raise Fatal(
+                    f"{path} begins at index {header.first} with sum {header.sum}, but the file "
+                    f"before it ends with {expected - 1} and {running_sum}: a segment is missing"
+                )
+            expected, running_sum = header.first, header.sum
+            while True:
+                start = file.tell()
+                try:
+                    found = _read_one(file, expected, running_sum)
+                except _Broken as e:
+                    raise _judge(e, file, path, start, is_last=path is paths[-1]) from e
+                if found is None:
+                    break
+                yield found
+                expected += 1
+                running_sum = found.line[-11:-3].decode()
+
+
+def _oplog(directory: Path) -> Path:
+    inner = directory / "oplog"
+    if inner.is_dir():
+        return inner
+    if directory.name == "oplog" or any(directory.glob("*.jsonl")):
+        return directory
+    raise Fatal(
+        f"{directory} holds no operation log: give a broker's data directory, as data/broker-1"
+    )
+
+
+def _read_header(file: BinaryIO, path: Path, *, is_last: bool) -> _Header:
+    line = file.readline()
+    try:
+        header = msgspec.json.decode(line, type=_Header)
+    except msgspec.MsgspecError as e:
+        if is_last and not line.endswith(b"\n"):
+            raise Torn(f"{path}: the header is cut off") from e
+        raise Fatal(f"{path} does not begin as a file of an operation log: {e}") from e
+    if header.format != _SUPPORTED_FORMAT:
+        raise Fatal(
+            f"{path} is of format {header.format}, and this version of yak reads only "
+            f"{_SUPPORTED_FORMAT}: use a newer one"
+        )
+    return header
+
+
+def _read_one(file: BinaryIO, expected: int, running_sum: str) -> Found | None:
+    """The next operation; None at the end of the file.  Raises _Broken."""
+    line = file.readline()
+    if not line:
+        return None
+    if not line.endswith(b"\n"):
+        raise _Broken("the line is cut off")
+    try:
+        ops.check_sum(line, running_sum)
+        op = ops.decode(line)
+    except ops.BrokenLine as e:
+        raise _Broken(str(e)) from e
+    if op.index != expected:
+        raise _Broken(f"index {op.index} where {expected} was expected")
+    body = file.read(ops.body_size(op))
+    if len(body) < ops.body_size(op):
+        raise _Broken(f"{len(body)} of the {ops.body_size(op)} bytes of its body are there")
+    if isinstance(op, ops.Append) and ops.crc_of(body) != op.crc:
+        raise _Broken(f"the body of operation {op.index} does not have the crc {op.crc}")
+    return Found(op, line, body)
+
+
+def _judge(broken: _Broken, file: BinaryIO, path: Path, start: int, *, is_last: bool) -> Exception:
+    """Torn if nothing whole follows the broken operation, else damage."""
+    file.seek(start)
+    file.readline()
+    size = path.stat().st_size
+    where = f"{path}, byte {start}: {broken}"
+    if is_last and not any(_is_operation(line) for line in file):
+        return Torn(f"{where}; {size - start} bytes are not shown")
+    return Fatal(f"{where}; whole operations follow it, so this file is damaged: keep it")
+
+
+def _is_operation(line: bytes) -> bool:
+    try:
+        ops.decode(line)
+    except ops.BrokenLine:
+        return False
+    return line.endswith(b"\n")
+
+
+# -- Words ----------------------------------------------------------------------------------------
+
+
+def describe(op: ops.Op) -> str:
+    """One line for people: index, epoch, time, operation, and its essentials."""
+    when = datetime.fromtimestamp(op.time / 1000, UTC).isoformat(timespec="milliseconds")
+    return (
+        f"{op.index:>8} {op.epoch:>4}  {when.replace('+00:00', 'Z')} {op.op:<17} {_essentials(op)}"
+    )
+
+
+def _essentials(op: ops.Op) -> str:  # noqa: C901 -- a flat list of the operations
+    match op:
+        case ops.Append():
+            return _append(op)
+        case ops.Ack():
+            marks = "  ".join(f"{t}[{p}] up to {o}" for t, p, o in op.offsets)
+            return f"group {op.group}  {marks}" + _optional("  by ", op.member)
+        case ops.Lead():
+            return f"broker {op.broker}"
+        case ops.CreateTopic():
+            return f"{op.topic}  {_many(op.partitions, 'partition')}" + _config(op.config)
+        case ops.DeleteTopic():
+            return op.topic
+        case ops.CreatePartitions():
+            return f"{op.topic}  {_many(op.partitions, 'partition')} from now on"
+        case ops.AlterTopic():
+            return op.topic + (_config(op.config) or "  back to the defaults")
+        case ops.Trim():
+            return f"{op.topic}[{op.partition}]  begins at {op.before}"
+        case ops.Register():
+            return f"{_who(op)}  client {op.client or '-'}  topics {', '.join(op.topics) or '-'}"
+        case ops.Deregister():
+            return f"{_who(op)}  {op.reason}"
+        case ops.Assign():
+            owners = "  ".join(_owner(owner) for owner in op.owners)
+            return f"group {op.group}  generation {op.generation}  {owners or 'no members'}"
+        case _:
+            assert_never(op)
+
+
+def _append(op: ops.Append) -> str:
+    by = (
+        ""
+        if isinstance(op.producer, msgspec.UnsetType)
+        else f"  producer {op.producer} sequence {op.sequence}"
+    )
+    return (
+        f"{op.topic}[{op.partition}]@{op.offset}  {_many(op.count, 'record')}  "
+        f"{_many(op.size, 'byte')}{by}"
+    )
+
+
+def _owner(owner: ops.Owner) -> str:
+    topic, partition, member, held_by, _ = owner
+    waits = f" (once {held_by} lets go)" if held_by else ""
+    return f"{topic}[{partition}] to {member}{waits}"
+
+
+def _who(op: ops.Register | ops.Deregister) -> str:
+    if not isinstance(op.producer, msgspec.UnsetType):
+        return f"producer {op.producer}"
+    return f"group {op.group}" + _optional("  member ", op.member)
+
+
+def _optional(words: str, value: str | msgspec.UnsetType) -> str:
+    return "" if isinstance(value, msgspec.UnsetType) else words + value
+
+
+def _config(config: dict[str, object]) -> str:
+    return "".join(f"  {name}={value}" for name, value in config.items())
+
+
+def _many(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def _indented(body: bytes) -> bytes:
+    return b"".join(b"              | " + line for line in body.splitlines(keepends=True))
