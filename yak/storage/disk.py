@@ -1,0 +1,260 @@
+"""The one door between storage and the file system.
+
+Everything that storage does to files it does through `Disk`: about twenty plain operations on
+paths.  `OsDisk` is the real one; the tests' and the simulator's disk lives in memory and loses
+at a power cut what was not synced.  Rules:
+
+* A path is a string with `/` between its parts.  Files are only ever appended to, cut, or
+  replaced whole; nothing is written in the middle.
+* `append` may write less than it was given, as the system call may; `append_all` goes on.
+* Durable is what was synced: `sync` for a file's bytes, `sync_dir` for the names in a
+  directory (created, renamed and removed files).
+* Every method belongs to one thread, but for what `sync_later` returns and for `sync_dir`:
+  these two may run in another thread while the first goes on appending.
+* Failures are the operating system's `OSError`s, unchanged: callers say what they mean.
+
+It does not know what lies in the files.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import shutil
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, Protocol, TypeAlias
+
+#: Bytes as they come from the wire or from an encoder; a memoryview's items are single bytes.
+Buffer: TypeAlias = bytes | memoryview
+
+#: Files that are held open at a time.  Ten thousand partitions do not need ten thousand
+#: descriptors; this many fit below the usual soft limit of 1024 beside the connections.
+MAX_OPEN_FILES: Final = 512
+#: Buffers in one vectored write: the system's limit, or POSIX's usual one where it has none.
+MAX_BUFFERS: Final = max(16, min(os.sysconf("SC_IOV_MAX"), 1024))
+
+_FILE_MODE: Final = 0o644
+_datasync = getattr(os, "fdatasync", os.fsync)  # a system without fdatasync syncs a little more
+
+
+class SyncLater(Protocol):
+    """A file's bytes as they were when it was asked for; `run` makes them durable, once."""
+
+    def run(self) -> None: ...
+
+
+class Disk(Protocol):
+    """What storage needs of a file system."""
+
+    def mkdir(self, path: str) -> None:
+        """Make a directory, and those above it; one that is there already is fine."""
+
+    def exists(self, path: str) -> bool: ...
+
+    def is_dir(self, path: str) -> bool: ...
+
+    def listdir(self, path: str) -> list[str]:
+        """The names in a directory, sorted."""
+
+    def create(self, path: str) -> None:
+        """Make an empty file; FileExistsError if the name is taken."""
+
+    def append(self, path: str, buffers: Sequence[Buffer]) -> int:
+        """Write at the end, at most MAX_BUFFERS buffers; how many bytes were written."""
+
+    def pread(self, path: str, size: int, position: int) -> bytes:
+        """`size` bytes, or fewer where the file ends before."""
+
+    def size(self, path: str) -> int: ...
+
+    def truncate(self, path: str, size: int) -> None: ...
+
+    def sync(self, path: str) -> None: ...
+
+    def sync_later(self, path: str) -> SyncLater: ...
+
+    def sync_dir(self, path: str) -> None: ...
+
+    def rename(self, old: str, new: str) -> None:
+        """Move a file or a directory; a file with the new name is replaced, in one step."""
+
+    def unlink(self, path: str) -> None: ...
+
+    def rmtree(self, path: str) -> None:
+        """Remove a directory and all in it; nothing there is fine."""
+
+    def read_file(self, path: str) -> bytes: ...
+
+    def write_file(self, path: str, data: bytes) -> None:
+        """Make or replace a small file; neither atomic nor durable by itself."""
+
+    def lock(self, path: str) -> None:
+        """Hold a lock file until `close`; BlockingIOError while another process holds it."""
+
+    def close(self) -> None:
+        """Close all files and let go of all locks."""
+
+
+def append_all(disk: Disk, path: str, buffers: Sequence[Buffer]) -> None:
+    """Append every byte, however many writes that takes."""
+    for start in range(0, len(buffers), MAX_BUFFERS):
+        part = buffers[start : start + MAX_BUFFERS]
+        missing = sum(map(len, part)) - disk.append(path, part)
+        if missing:
+            _append_rest(disk, path, b"".join(part)[-missing:])
+
+
+def _append_rest(disk: Disk, path: str, rest: bytes) -> None:
+    while rest:
+        written = disk.append(path, (rest,))
+        if not written:
+            raise OSError(errno.EIO, "the system wrote nothing and gave no reason", path)
+        rest = rest[written:]
+
+
+class _Descriptor:
+    """A second descriptor of an open file, so that closing the first cannot disturb a sync."""
+
+    __slots__ = ("_fd",)
+
+    def __init__(self, fd: int) -> None:
+        self._fd = os.dup(fd)
+
+    def run(self) -> None:
+        try:
+            _datasync(self._fd)
+        finally:
+            os.close(self._fd)
+
+
+class OsDisk:
+    """The real file system, with the most recently used files held open.
+
+    _open: path -> descriptor, least recently used first.  Invariant: at most max_open_files.
+    _locks: descriptors of the locks that are held.
+    """
+
+    def __init__(self, max_open_files: int = MAX_OPEN_FILES) -> None:
+        self._max_open_files = max_open_files
+        self._open: OrderedDict[str, int] = OrderedDict()
+        self._locks: list[int] = []
+
+    def mkdir(self, path: str) -> None:
+        Path(path).mkdir(parents=True, exist_ok=True)
+
+    def exists(self, path: str) -> bool:
+        return Path(path).exists()
+
+    def is_dir(self, path: str) -> bool:
+        return Path(path).is_dir()
+
+    def listdir(self, path: str) -> list[str]:
+        return sorted(entry.name for entry in Path(path).iterdir())
+
+    def create(self, path: str) -> None:
+        self._hold(path, os.O_CREAT | os.O_EXCL)
+
+    def append(self, path: str, buffers: Sequence[Buffer]) -> int:
+        return os.writev(self._fd(path), buffers)
+
+    def pread(self, path: str, size: int, position: int) -> bytes:
+        data = os.pread(self._fd(path), size, position)
+        if len(data) == size or not data:
+            return data
+        parts = [data]  # one call reads less at the end of the file, or where a signal came
+        missing = size - len(data)
+        while missing and (data := os.pread(self._fd(path), missing, position + size - missing)):
+            parts.append(data)
+            missing -= len(data)
+        return b"".join(parts)
+
+    def size(self, path: str) -> int:
+        return os.fstat(self._fd(path)).st_size
+
+    def truncate(self, path: str, size: int) -> None:
+        os.ftruncate(self._fd(path), size)
+
+    def sync(self, path: str) -> None:
+        _datasync(self._fd(path))
+
+    def sync_later(self, path: str) -> SyncLater:
+        return _Descriptor(self._fd(path))
+
+    def sync_dir(self, path: str) -> None:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def rename(self, old: str, new: str) -> None:
+        self._forget(old)
+        self._forget(new)
+        Path(old).replace(new)
+
+    def unlink(self, path: str) -> None:
+        self._forget(path)
+        Path(path).unlink()
+
+    def rmtree(self, path: str) -> None:
+        self._forget(path)
+        if Path(path).exists():
+            shutil.rmtree(path)
+
+    def read_file(self, path: str) -> bytes:
+        return Path(path).read_bytes()
+
+    def write_file(self, path: str, data: bytes) -> None:
+        self._forget(path)
+        Path(path).write_bytes(data)
+
+    def lock(self, path: str) -> None:
+        fd = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, _FILE_MODE)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(fd)
+            raise
+        self._locks.append(fd)
+
+    def close(self) -> None:
+        while self._open:
+            os.close(self._open.popitem()[1])
+        while self._locks:
+            os.close(self._locks.pop())
+
+    def _fd(self, path: str) -> int:
+        fd = self._open.get(path)
+        if fd is None:
+            return self._hold(path, 0)
+        self._open.move_to_end(path)
+        return fd
+
+    def _hold(self, path: str, flags: int) -> int:
+        while len(self._open) >= self._max_open_files:
+            self._close_oldest()
+        flags |= os.O_RDWR | os.O_APPEND | os.O_CLOEXEC
+        try:
+            fd = os.open(path, flags, _FILE_MODE)
+        except OSError as e:
+            if e.errno not in (errno.EMFILE, errno.ENFILE) or not self._open:
+                raise
+            self._close_oldest()  # connections have taken the rest: make do with fewer
+            fd = os.open(path, flags, _FILE_MODE)
+        self._open[path] = fd
+        return fd
+
+    def _close_oldest(self) -> None:
+        os.close(self._open.popitem(last=False)[1])
+
+    def _forget(self, path: str) -> None:
+        """Close what is about to be moved or removed, together with all that lies in it."""
+        if (fd := self._open.pop(path, None)) is not None:
+            os.close(fd)
+            return
+        inside = path + "/"
+        for name in [name for name in self._open if name.startswith(inside)]:
+            os.close(self._open.pop(name))

@@ -1,0 +1,49 @@
+"""What can go wrong with files, as the callers of storage must tell it apart.
+
+    StorageError   the disk refused just now (full, an I/O error); what was whole stays whole
+    Damaged        bytes are not what was written, and valid ones follow: nothing may be cut
+    SumMismatch    two logs that should agree at a point do not: corruption, never "continue"
+
+A process that cannot go on raises `yak.errors.Fatal` instead.
+"""
+
+from __future__ import annotations
+
+
+class StorageError(Exception):
+    """The disk refused.
+
+    next_index: the log's next index after it was cut back to its last whole operation, where
+    the log was written to.
+    """
+
+    def __init__(self, message: str, next_index: int | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.next_index = next_index
+
+
+class Damaged(Exception):  # noqa: N818 -- it says what was found
+    """A file is not what was written to it.
+
+    path and position (bytes from its beginning): where.  what: what was found there.
+    """
+
+    def __init__(self, path: str, position: int, what: str) -> None:
+        super().__init__(f"{path}, byte {position}: {what}")
+        self.path = path
+        self.position = position
+        self.what = what
+
+
+class SumMismatch(Exception):  # noqa: N818 -- it says what was found
+    """The running sum below `index` is `ours` here and `theirs` at the leader."""
+
+    def __init__(self, index: int, ours: str, theirs: str) -> None:
+        super().__init__(
+            f"the logs disagree below operation {index}: the running sum is {ours} here and "
+            f"{theirs} at the leader; one of the two was damaged after it was written"
+        )
+        self.index = index
+        self.ours = ours
+        self.theirs = theirs
