@@ -209,7 +209,7 @@ def check_sum(line: bytes, previous_sum: str) -> str:
     digest = format(crc32c(previous_sum.encode() + head), "08x")
     if tail != b',"sum":"%s"}\n' % digest.encode():
         raise BrokenLine(
-            f"the line's sum does not follow from {previous_sum} (expected {digest}): {line[-80:]!r}"
+            f"the sum does not follow from {previous_sum} (expected {digest}): {line[-80:]!r}"
         )
     return digest
 

@@ -78,17 +78,19 @@ class Ownership(NamedTuple):
 
 
 class Group(msgspec.Struct, frozen=True):
-    """generation: of the last assignment; 0 before the first."""
+    """generation: of the last assignment; 0 before the first.
+
+    moving: the partitions that a member may still hold though they are another's.
+    """
 
     generation: int = 0
     members: Mapping[str, Member] = {}
     owners: Mapping[TopicPartition, Ownership] = {}
+    moving: frozenset[TopicPartition] = frozenset()
 
     def assigned(self, member: str) -> list[TopicPartition]:
         """What the member owns and nobody else may still hold, in order."""
-        return sorted(
-            tp for tp, o in self.owners.items() if o.owner == member and o.holder is None
-        )
+        return sorted(tp for tp, o in self.owners.items() if o.owner == member and o.holder is None)
 
 
 NO_GROUP = Group()
@@ -266,8 +268,9 @@ class State:
         group = self.group(op.group)
         assert op.generation > group.generation
         owners = {(t, p): Ownership(owner, holder, at) for t, p, owner, holder, at in op.owners}
+        moving = frozenset(tp for tp, o in owners.items() if o.holder is not None)
         self.groups[op.group] = msgspec.structs.replace(
-            group, generation=op.generation, owners=owners
+            group, generation=op.generation, owners=owners, moving=moving
         )
 
 

@@ -1,0 +1,95 @@
+"""Who of a consumer group reads what, and how a partition moves in two steps.
+
+Rules:
+
+* An assignment is shared out anew whenever the group's members, their topics, or the topics'
+  partitions change, and whenever a moving partition is released.  Each time the generation
+  grows by one.
+* A partition *leaves* its old member's assignment at once, but *enters* the new one's only when
+  the old member has reported that generation, or a later one, without it, or is gone.  Until
+  then the `assign` operation names the old member as `holder`, with the generation in which it
+  was taken.  So no two members ever hold one partition.
+* A new leader knows the holders from the log, and waits for them as the old one did.
+
+All functions are plain; `state` is the leader's State plus Pending.  Liveness is sessions.py's,
+the assignment itself assignment.py's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from msgspec import UNSET, UnsetType
+
+from yak.core.assignment import assign
+from yak.core.ops import Owner
+from yak.core.state import Group, Ownership, State
+from yak.messages import Where
+from yak.model import TopicPartition
+
+
+def shared_out(state: State, name: str, generation: int) -> list[Owner]:
+    """The owners of the group's partitions in a new `generation`."""
+    group = state.group(name)
+    subscriptions = {member: info.topics for member, info in group.members.items()}
+    wanted = {topic for topics in subscriptions.values() for topic in topics}
+    partitions = {t: state.topics[t].partitions for t in wanted if t in state.topics}
+    current = {tp: o.owner for tp, o in group.owners.items() if o.owner in group.members}
+    target = assign(subscriptions, partitions, current)
+    rows: list[Owner] = []
+    for (topic, partition), member in sorted(target.items()):
+        old = group.owners.get((topic, partition))
+        holder, since = _still_held(group, old, member, generation)
+        rows.append((topic, partition, member, holder, since))
+    return rows
+
+
+def _still_held(
+    group: Group, old: Ownership | None, new_owner: str, generation: int
+) -> tuple[str | None, int | None]:
+    """Who, other than the new owner, may still hold the partition, and since when it may not."""
+    if old is None:
+        return None, None
+    if old.holder is not None:
+        # Its owner never got it, so only the holder counts.
+        holder, since = old.holder, old.since
+    else:
+        holder, since = old.owner, generation
+    if holder == new_owner or holder not in group.members:
+        return None, None
+    return holder, since
+
+
+def released(
+    group: Group, member: str, generation: int, owned: Iterable[Where] | UnsetType
+) -> set[TopicPartition]:
+    """Which moving partitions a member's report of `generation` releases.
+
+    owned: what it says that it holds; left out, it holds what it was assigned.
+    """
+    held = set() if owned is UNSET else {(topic, partition) for topic, partition in owned}
+    return {
+        tp
+        for tp in group.moving
+        if (o := group.owners[tp]).holder == member
+        and o.since is not None
+        and generation >= o.since
+        and tp not in held
+    }
+
+
+def after_release(group: Group, free: set[TopicPartition]) -> list[Owner]:
+    """The same owners, without the holders of what was released."""
+    return [
+        (t, p, o.owner, None, None) if (t, p) in free else (t, p, o.owner, o.holder, o.since)
+        for (t, p), o in sorted(group.owners.items())
+    ]
+
+
+def subscribers(state: State, topic: str) -> list[str]:
+    """The groups of which a member wants this topic."""
+    return sorted(
+        name
+        for name, group in state.groups.items()
+        if any(topic in info.topics for info in group.members.values())
+    )

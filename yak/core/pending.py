@@ -1,0 +1,158 @@
+"""What the leader has decided and the cluster has not committed yet, and who waits for it.
+
+* The leader decides on State plus Pending (`tail`): a layer over State to which each operation
+  is applied as soon as it is written.  It starts empty, since nothing is admitted before this
+  epoch's `lead` is applied, and is dropped on stepping down.
+* A client's answer waits for the operation that it reports (`when`), and leaves once that is
+  applied.  What waits ends in one of three ways only: its answer, REQUEST_TIMED_OUT after its
+  `timeout_ms`, or REQUEST_TIMED_OUT when the leader steps down; both mean "unknown, send it
+  again".
+
+It decides nothing (service.py, membership.py do) and does not know who must acknowledge.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from yak import messages as m
+from yak.core import events as e
+from yak.core import ops
+from yak.core.log import Log
+from yak.core.state import State
+from yak.errors import is_retriable
+from yak.model import Now
+
+#: An answer, or how to make it from State once the operation is applied.
+Promise: TypeAlias = m.Answer | Callable[[], m.Answer]
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    conn: int
+    id: m.RequestId
+    promise: Promise
+    done: bool = False
+
+
+class Pending:
+    """The uncommitted tail of the leader of `epoch`."""
+
+    def __init__(self, epoch: int, state: State, log: Log, out: list[e.Effect]) -> None:
+        assert state.index == log.next - 1, "something was admitted before `lead` was applied"
+        self.epoch = epoch
+        self.state = state
+        self.log = log
+        self.out = out
+        self.tail = State.over(state)
+        #: Bytes of bodies written and not yet applied.
+        self.bytes = 0
+        self._waiting: dict[int, list[_Waiting]] = {}
+        #: acks=1: waits for this leader's own disk only.
+        self._waiting_disk: dict[int, list[_Waiting]] = {}
+        self._deadlines: list[tuple[float, int, _Waiting]] = []
+        self._count = 0
+
+    # -- deciding --------------------------------------------------------------------------------
+
+    def append(
+        self, kind: type[Any], now: Now, body: e.Body | None = None, **fields: Any
+    ) -> ops.Op:
+        """Write the next operation of this epoch."""
+        time = max(self.log.time, now.wall_ms)
+        op: ops.Op = kind(index=self.log.next, epoch=self.epoch, time=time, **fields)
+        self.log.append(op)
+        self.tail.apply(op)
+        self.bytes += ops.body_size(op)
+        self.out.append(e.AppendOp(op, body))
+        return op
+
+    @property
+    def last(self) -> int:
+        """The last index that was written."""
+        return self.log.next - 1
+
+    # -- waiting ---------------------------------------------------------------------------------
+
+    def when(self, index: int, conn: int, request: m.Logged, promise: Promise, now: Now) -> None:
+        """Answer once the operation at `index` is applied; at once if it is."""
+        waiting = _Waiting(conn, request.id, promise)
+        if index <= self.state.index:
+            self._answer(waiting)
+            return
+        self._waiting.setdefault(index, []).append(waiting)
+        self._limit(waiting, request, now)
+
+    def when_durable(
+        self, index: int, conn: int, request: m.Logged, promise: Promise, now: Now
+    ) -> None:
+        """Answer once this leader's own disk has the operation."""
+        waiting = _Waiting(conn, request.id, promise)
+        if index <= self.log.durable:
+            self._answer(waiting)
+            return
+        self._waiting_disk.setdefault(index, []).append(waiting)
+        self._limit(waiting, request, now)
+
+    def _limit(self, waiting: _Waiting, request: m.Logged, now: Now) -> None:
+        self._count += 1
+        deadline = now.mono + request.timeout_ms / 1000
+        heapq.heappush(self._deadlines, (deadline, self._count, waiting))
+
+    def applied(self, op: ops.Op) -> None:
+        """State has the operation: whoever waited for it is answered."""
+        self.tail.settle(op.index)
+        self.bytes -= ops.body_size(op)
+        for waiting in self._waiting.pop(op.index, ()):
+            if not waiting.done:
+                self._answer(waiting)
+
+    def durable(self, index: int) -> None:
+        """The disk has everything up to `index`."""
+        if self._waiting_disk:
+            for k in [k for k in self._waiting_disk if k <= index]:
+                for waiting in self._waiting_disk.pop(k):
+                    if not waiting.done:
+                        self._answer(waiting)
+
+    def tick(self, now: Now) -> None:
+        """Time out whoever has waited too long; the operation itself stands."""
+        while self._deadlines and self._deadlines[0][0] <= now.mono:
+            waiting = heapq.heappop(self._deadlines)[2]
+            if not waiting.done:
+                self._time_out(waiting, "not committed in time; it may still be: send it again")
+
+    def abandon(self, why: str) -> None:
+        """The leader steps down: the outcome of everything that waits is unknown."""
+        for waitings in (*self._waiting.values(), *self._waiting_disk.values()):
+            for waiting in waitings:
+                if not waiting.done:
+                    self._time_out(waiting, f"{why}; it may still be committed: send it again")
+        self._waiting.clear()
+        self._waiting_disk.clear()
+        self._deadlines.clear()
+
+    @property
+    def idle(self) -> bool:
+        """Nobody waits for anything."""
+        return not self._waiting and not self._waiting_disk
+
+    def next_deadline(self) -> float:
+        while self._deadlines and self._deadlines[0][2].done:
+            heapq.heappop(self._deadlines)
+        return self._deadlines[0][0] if self._deadlines else float("inf")
+
+    def _answer(self, waiting: _Waiting) -> None:
+        waiting.done = True
+        promise = waiting.promise
+        answer = promise() if callable(promise) else promise
+        self.out.append(e.Reply(waiting.conn, waiting.id, answer))
+
+    def _time_out(self, waiting: _Waiting, message: str) -> None:
+        waiting.done = True
+        name = "REQUEST_TIMED_OUT"
+        answer = m.ErrorAnswer(error=name, message=message, retriable=is_retriable(name))
+        self.out.append(e.Reply(waiting.conn, waiting.id, answer))

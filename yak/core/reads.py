@@ -1,0 +1,221 @@
+"""What any replica answers: fetches (with their long polls) and metadata.
+
+Rules:
+
+* Only committed and applied records are ever sent: the high watermark is State's `ends`.
+* A fetch past the high watermark is empty, never an error, on leaders too: the client may have
+  read further elsewhere.  Before the log start it is OFFSET_OUT_OF_RANGE.
+* A long poll waits for the *first* record of any of its partitions, and wakes at the apply.
+* An entry with an error answers at once, with `size` 0.
+
+It never sees a record's bytes: it names ranges, and the shell reads them.
+"""
+
+from __future__ import annotations
+
+import heapq
+import ipaddress
+from dataclasses import dataclass
+from typing import Any
+
+from yak import messages as m
+from yak.config import Limits
+from yak.core import events as e
+from yak.core.state import State, Topic
+from yak.errors import is_retriable
+from yak.model import TopicPartition
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    """A fetch that waits for a first record."""
+
+    conn: int
+    request: m.Fetch
+    deadline: float
+    done: bool = False
+
+
+class Reads:
+    """Fetches of this replica's committed records."""
+
+    def __init__(self, state: State, limits: Limits, out: list[e.Effect]) -> None:
+        self.state = state
+        self.limits = limits
+        self.out = out
+        #: Invariant: a fetch stands under each of its partitions and under its connection.
+        self._by_partition: dict[TopicPartition, set[_Waiting]] = {}
+        self._by_conn: dict[int, set[_Waiting]] = {}
+        #: (deadline, tie-breaker, fetch); the answered ones are dropped when their time comes.
+        self._deadlines: list[tuple[float, int, _Waiting]] = []
+        self._count = 0
+
+    def fetch(self, conn: int, request: m.Fetch, now: float, *, cut_off: bool) -> None:
+        """Answer, or wait up to `wait_ms`.  cut_off: this replica must not speak any more."""
+        entries, offsets = self._evaluate(request, cut_off=cut_off)
+        empty = not any(o is not None for o in offsets)
+        failed = any(isinstance(entry.error, str) for entry in entries)
+        if empty and not failed and request.wait_ms > 0 and request.partitions:
+            self._wait(_Waiting(conn, request, now + request.wait_ms / 1000))
+            return
+        self._send(conn, request, entries, offsets)
+
+    def wake(self, partitions: set[TopicPartition], *, cut_off: bool) -> None:
+        """Records of these partitions were applied, or the partitions are gone."""
+        for tp in partitions:
+            for waiting in list(self._by_partition.get(tp, ())):
+                if not waiting.done:
+                    self._finish(waiting, cut_off=cut_off)
+
+    def tick(self, now: float, *, cut_off: bool) -> None:
+        """Answer whatever has waited long enough; once cut off, everything."""
+        while self._deadlines and (cut_off or self._deadlines[0][0] <= now):
+            waiting = heapq.heappop(self._deadlines)[2]
+            if not waiting.done:
+                self._finish(waiting, cut_off=cut_off)
+
+    def closed(self, conn: int) -> None:
+        for waiting in list(self._by_conn.get(conn, ())):
+            self._remove(waiting)
+
+    def next_deadline(self) -> float:
+        return self._deadlines[0][0] if self._deadlines else float("inf")
+
+    def _wait(self, waiting: _Waiting) -> None:
+        self._count += 1
+        heapq.heappush(self._deadlines, (waiting.deadline, self._count, waiting))
+        self._by_conn.setdefault(waiting.conn, set()).add(waiting)
+        for topic, partition, _ in waiting.request.partitions:
+            self._by_partition.setdefault((topic, partition), set()).add(waiting)
+
+    def _remove(self, waiting: _Waiting) -> None:
+        waiting.done = True
+        for topic, partition, _ in waiting.request.partitions:
+            _discard(self._by_partition, (topic, partition), waiting)
+        _discard(self._by_conn, waiting.conn, waiting)
+
+    def _finish(self, waiting: _Waiting, *, cut_off: bool) -> None:
+        self._remove(waiting)
+        entries, offsets = self._evaluate(waiting.request, cut_off=cut_off)
+        self._send(waiting.conn, waiting.request, entries, offsets)
+
+    def _send(
+        self,
+        conn: int,
+        request: m.Fetch,
+        entries: list[m.FetchEntry],
+        offsets: list[int | None],
+    ) -> None:
+        size = min(request.max_bytes, self.limits.max_fetch_bytes)
+        self.out.append(e.SendRecords(conn, request.id, entries, offsets, size))
+
+    def _evaluate(
+        self, request: m.Fetch, *, cut_off: bool
+    ) -> tuple[list[m.FetchEntry], list[int | None]]:
+        entries, offsets = [], []
+        for topic, partition, offset in request.partitions:
+            entry, at = self._entry(topic, partition, offset, cut_off=cut_off)
+            entries.append(entry)
+            offsets.append(at)
+        return entries, offsets
+
+    def _entry(
+        self, topic: str, partition: int, offset: int, *, cut_off: bool
+    ) -> tuple[m.FetchEntry, int | None]:
+        tp = (topic, partition)
+        end = self.state.ends.get(tp)
+        if cut_off:
+            why = "this broker has not heard its leader for longer than the session time-out"
+            return _failed(tp, "NO_LEADER", f"{why}; read from another one"), None
+        if end is None:
+            if topic in self.state.topics:
+                count = self.state.topics[topic].partitions
+                why = f"topic '{topic}' has {count} partitions, numbered from 0"
+                return _failed(tp, "UNKNOWN_PARTITION", why), None
+            return _failed(tp, "UNKNOWN_TOPIC", f"there is no topic '{topic}' here"), None
+        start = self.state.start(tp)
+        entry = m.FetchEntry(topic=topic, partition=partition, start=start, high_watermark=end)
+        if offset < start:
+            entry.error = "OFFSET_OUT_OF_RANGE"
+            entry.message = f"the log of {topic}[{partition}] begins at {start}, not {offset}"
+            entry.retriable = False
+            return entry, None
+        return entry, offset if offset < end else None
+
+
+def _failed(tp: TopicPartition, error: str, message: str) -> m.FetchEntry:
+    return m.FetchEntry(
+        topic=tp[0],
+        partition=tp[1],
+        error=error,
+        message=message,
+        retriable=is_retriable(error),
+    )
+
+
+def _discard(index: dict[Any, set[_Waiting]], key: object, waiting: _Waiting) -> None:
+    waitings = index.get(key)
+    if waitings is not None:
+        waitings.discard(waiting)
+        if not waitings:
+            del index[key]
+
+
+# -- metadata -------------------------------------------------------------------------------------
+
+
+def metadata(
+    state: State, view: m.ClusterView | None, request: m.Metadata, dialled: str | None
+) -> m.MetadataAnswer:
+    """What this replica knows of the cluster and of the topics; it creates nothing."""
+    names = request.topics if isinstance(request.topics, list) else sorted(state.topics)
+    return m.MetadataAnswer(
+        cluster=view.cluster if view else None,
+        epoch=view.epoch if view else 0,
+        leader=view.leader if view else None,
+        isr=list(view.isr) if view else [],
+        brokers=[
+            m.BrokerEntry(id=b.id, host=as_dialled(b.host, dialled), port=b.port, live=b.live)
+            for b in (view.brokers if view else ())
+        ],
+        topics={name: _topic_entry(state.topics.get(name)) for name in names},
+    )
+
+
+def _topic_entry(topic: Topic | None) -> m.TopicEntry:
+    if topic is None:
+        return m.TopicEntry(error="UNKNOWN_TOPIC")
+    return m.TopicEntry(
+        topic_id=topic.topic_id, partitions=topic.partitions, config=dict(topic.config)
+    )
+
+
+def leader_hint(view: m.ClusterView | None, dialled: str | None) -> m.LeaderHint | None:
+    """The leader's id and address, if one is known."""
+    if view is None or view.leader is None:
+        return None
+    for b in view.brokers:
+        if b.id == view.leader:
+            return m.LeaderHint(b.id, as_dialled(b.host, dialled), b.port)
+    return None
+
+
+def as_dialled(host: str, dialled: str | None) -> str:
+    """The host under which a client reaches a broker.
+
+    Where a broker listens on loopback or on every address, its own word says nothing to a
+    client on another host: there the host that the client itself dialled is the better guess.
+    """
+    if dialled is None or not _is_local(host) or _is_local(dialled):
+        return "127.0.0.1" if host in ("0.0.0.0", "") else "::1" if host == "::" else host  # noqa: S104 -- compared, not bound
+    return dialled
+
+
+def _is_local(host: str) -> bool:
+    if host in ("", "localhost"):
+        return True
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return address.is_loopback or address.is_unspecified

@@ -1,0 +1,484 @@
+"""Copying the log: the leader's part and the follower's, one class each.
+
+The leader L of epoch E writes; followers pull.  R is the *required set*: the ISR as L must
+assume it.  The rules, by their names in the design (each can be taken out by a mutation test):
+
+    commit_all_isr   C is the least matched position over all of R, L's own durable one included
+    self_durable     L counts itself only up to what its disk has, with fsync=always
+    expand_first     a joining follower is in R from before its proposal is sent …
+    expand_keep      … until yak-zk's answer is known; a time-out is not an answer
+    shrink_after     a leaving follower stays in R until yak-zk has confirmed
+    expand_start     a follower may join when matched >= max(C, start of L's epoch)
+    expand_inc       the proposal names the follower's incarnation
+    match_reset      a matched position belongs to one connection, and counts once truncation
+                     was agreed on it
+    floor            no proposal goes below min_insync_replicas
+    fence_follower   every frame carries E; another epoch is refused
+    truncate*        the follower's log is cut to the common prefix (log.py), never below its C
+    verified_commit  a follower takes L's C only after truncation was agreed on this link
+
+An example of the leader's book, C = 17, R = {1, 2, 3}, 3 being proposed:
+
+    follower | matched | agreed | in R because
+    ---------+---------+--------+-------------------------------------------------
+    1 (self) | 18      |        | it leads; its disk has everything up to 18
+    2        | 18      | yes    | it is in the ISR
+    3        | 17      | yes    | its proposal is not answered yet: C waits for it
+
+It does not answer clients (service.py), nor apply (node.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from yak import messages as m
+from yak.config import Settings
+from yak.core import events as e
+from yak.core.log import Log
+from yak.errors import Refused
+
+#: How long the news that C has passed may wait for operations to travel with.
+COMMIT_DELAY_S = 0.005
+#: After a refused proposal the leader waits this long before the next.
+PROPOSE_AGAIN_S = 0.2
+#: A link that was lost is dialled again after this long.
+REDIAL_S = 0.05
+
+
+@dataclass(slots=True)
+class _Poll:
+    """A `replicate` that waits for its answer."""
+
+    id: m.RequestId
+    first: int
+    max_bytes: int
+    deadline: float
+
+
+@dataclass(slots=True)
+class Progress:
+    """What the leader knows of one follower, on one connection."""
+
+    conn: int
+    inc: str
+    #: It holds everything up to here (on disk, with fsync=always).
+    #: Invariant: never above the leader's log end; 0 on a new connection (`match_reset`).
+    matched: int = 0
+    #: When it last sent an agreed `replicate`.
+    heard: float = float("-inf")
+    #: When it last had all that the leader had.
+    caught_up: float = float("-inf")
+    #: The leader's log end when it was last heard.
+    seen_end: int = 0
+    #: The commit index that this connection was told.
+    told: int = 0
+    poll: _Poll | None = None
+    #: When the news that C has passed `told` must leave at the latest.
+    tell_by: float = float("inf")
+
+
+@dataclass(slots=True)
+class Proposal:
+    """An ISR change whose outcome is not known."""
+
+    version: int
+    isr: frozenset[int]
+    incs: dict[int, str] = field(default_factory=dict)
+
+
+class Leader:
+    """Leads epoch `epoch`: counts who holds what, and what is committed."""
+
+    def __init__(
+        self,
+        me: int,
+        view: m.ClusterView,
+        log: Log,
+        committed: int,
+        out: list[e.Effect],
+        now: float,
+    ) -> None:
+        self.me = me
+        self.epoch = view.epoch
+        self.log = log
+        self.out = out
+        #: Index of this epoch's `lead`.
+        self.start = log.next
+        self.committed = committed
+        self.followers: dict[int, Progress] = {}
+        self.view = view
+        #: The ISR as yak-zk last confirmed it.
+        self.isr = frozenset(view.isr)
+        self.proposal: Proposal | None = None
+        self._propose_after = float("-inf")
+        #: Since when yak-zk has reported each broker live, as far as this leader saw it.
+        self._live_since = {b.id: now for b in view.brokers if b.live}
+
+    @property
+    def settings(self) -> Settings:
+        return self.view.settings
+
+    @property
+    def required(self) -> frozenset[int]:
+        """R: the confirmed ISR and, while its outcome is unknown, what was proposed."""
+        return self.isr | self.proposal.isr if self.proposal else self.isr
+
+    def reachable(self, now: float) -> int:
+        """How many of R could acknowledge now: L, and whom it has heard of within the lag."""
+        since = now - self.settings.replica_lag_ms / 1000
+        return sum(
+            1
+            for b in self.required
+            if b == self.me or ((p := self.followers.get(b)) is not None and p.heard >= since)
+        )
+
+    # -- what yak-zk says ------------------------------------------------------------------------
+
+    def view_changed(self, view: m.ClusterView, now: float) -> None:
+        """A newer document of the same epoch."""
+        assert view.epoch == self.epoch
+        assert view.leader == self.me
+        self.view = view
+        self.isr = frozenset(view.isr)
+        if self.proposal and view.version > self.proposal.version:
+            self.proposal = None
+        live = {b.id for b in view.brokers if b.live}
+        self._live_since = {b: self._live_since.get(b, now) for b in live}
+        self.advance()
+
+    def isr_answered(self, version: int, *, ok: bool, now: float) -> None:
+        """The definite word on a proposal.  An accepted one stays until its view is here."""
+        if self.proposal and self.proposal.version == version and not ok:
+            self.proposal = None
+            self._propose_after = now + PROPOSE_AGAIN_S
+
+    def propose_again(self) -> None:
+        """A new session with yak-zk: what it did not answer on the old one is asked again."""
+        if self.proposal:
+            self._send_proposal(self.proposal)
+
+    # -- followers -------------------------------------------------------------------------------
+
+    def follow(self, conn: int, request: m.Follow, now: float) -> None:
+        """A follower shows its epochs; it is told where the two logs part."""
+        self._fence(request.epoch)
+        known = next((b for b in self.view.brokers if b.id == request.broker), None)
+        if known is None or not known.live or known.inc != request.inc:
+            raise Refused(
+                "STALE_EPOCH",
+                f"yak-zk has not told broker {self.me} of this start of broker {request.broker}",
+            )
+        self.followers[request.broker] = Progress(conn=conn, inc=request.inc, seen_end=0)
+        common = self.log.common_prefix(request.epochs, request.next)
+        self.out.append(e.SendFollowAnswer(conn, request.id, self.epoch, common))
+        self._tell("follower_agreed", follower=request.broker, next=common, had=request.next)
+
+    def replicate(self, conn: int, request: m.Replicate, now: float) -> None:
+        """The follower holds everything below `from`, and waits for more."""
+        self._fence(request.epoch)
+        p = self.followers.get(request.broker)
+        if p is None or p.conn != conn:
+            raise Refused("INVALID_REQUEST", "`replicate` before an agreed `follow` on this link")
+        if request.from_ > self.log.next or request.from_ <= p.matched:
+            raise Refused(
+                "INVALID_REQUEST",
+                f"`from` is {request.from_}; this link holds {p.matched}, the log ends before "
+                f"{self.log.next}",
+            )
+        p.matched = request.from_ - 1
+        if request.from_ >= self.log.next:
+            p.caught_up = now
+        elif request.from_ >= p.seen_end:
+            p.caught_up = max(p.caught_up, p.heard)
+        p.heard, p.seen_end = now, self.log.next
+        p.poll = _Poll(request.id, request.from_, request.max_bytes, now + request.wait_ms / 1000)
+        self.advance()
+        self.serve(p, now)
+
+    def closed(self, conn: int) -> None:
+        """A connection ended: what it had acknowledged no longer counts as reachable."""
+        for broker, p in list(self.followers.items()):
+            if p.conn == conn:
+                del self.followers[broker]
+
+    def serve(self, p: Progress, now: float) -> None:
+        """Answer the poll if there is something to say."""
+        poll = p.poll
+        if poll is None:
+            return
+        if poll.first < self.log.next:
+            if poll.first >= p.seen_end:
+                p.caught_up = now  # until this very moment it had everything
+        elif self.committed > p.told and p.tell_by == float("inf"):
+            p.tell_by = now + COMMIT_DELAY_S
+            return
+        elif now < p.tell_by and now < poll.deadline:
+            return
+        else:
+            p.caught_up = now
+        p.poll, p.told, p.tell_by = None, self.committed, float("inf")
+        self.out.append(
+            e.SendOps(
+                conn=p.conn,
+                id=poll.id,
+                epoch=self.epoch,
+                first=poll.first,
+                last=self.log.next - 1,
+                committed=self.committed,
+                max_bytes=poll.max_bytes,
+            )
+        )
+
+    def _fence(self, epoch: int) -> None:
+        if epoch != self.epoch:
+            raise Refused("STALE_EPOCH", f"broker {self.me} leads epoch {self.epoch}, not {epoch}")
+
+    # -- commit ----------------------------------------------------------------------------------
+
+    def advance(self) -> None:
+        """Move C to the least matched position over all of R."""
+        required = self.required
+        if len(required) < self.settings.min_insync_replicas:
+            return
+        least = min(self._position(b) for b in required)
+        if least > self.committed:
+            self.committed = least
+
+    def _position(self, broker: int) -> int:
+        if broker == self.me:
+            return self.log.durable
+        progress = self.followers.get(broker)
+        return progress.matched if progress else 0
+
+    # -- the ISR ---------------------------------------------------------------------------------
+
+    def consider_isr(self, now: float) -> None:
+        """Propose what should change, one proposal at a time."""
+        if self.proposal is not None or now < self._propose_after:
+            return
+        joining = self._joining()
+        if joining is not None:
+            broker, progress = joining
+            self._propose(self.isr | {broker}, {broker: progress.inc}, "caught up", broker)
+            return
+        leaving = self._leaving(now)
+        if leaving is not None and len(self.isr) > self.settings.min_insync_replicas:
+            broker, why = leaving
+            self._propose(self.isr - {broker}, {}, why, broker)
+
+    def _joining(self) -> tuple[int, Progress] | None:
+        need = max(self.committed, self.start)
+        for b in sorted(self.view.brokers, key=lambda b: b.id):
+            p = self.followers.get(b.id)
+            if p is None or p.inc != b.inc or not b.live or p.matched < need:
+                continue
+            if b.id not in self.isr or b.state != "whole":
+                return b.id, p
+        return None
+
+    def _leaving(self, now: float) -> tuple[int, str] | None:
+        live = {b.id for b in self.view.brokers if b.live}
+        lag = self.settings.replica_lag_ms / 1000
+        others = sorted(self.isr - {self.me})
+        for broker in others:
+            if broker not in live:
+                return broker, "yak-zk reports it gone"
+        for broker in others:
+            p = self.followers.get(broker)
+            caught_up = p.caught_up if p else self._live_since.get(broker, now)
+            if p is not None and p.poll is not None and p.poll.first >= self.log.next:
+                continue  # it has everything, and waits for more
+            if now - max(caught_up, self._live_since.get(broker, now)) > lag:
+                return broker, f"behind for more than {self.settings.replica_lag_ms} ms"
+        return None
+
+    def _propose(self, isr: frozenset[int], incs: dict[int, str], why: str, broker: int) -> None:
+        self.proposal = Proposal(self.view.version, isr, incs)
+        self._tell("isr_proposed", isr=sorted(isr), broker=broker, reason=why)
+        self._send_proposal(self.proposal)
+
+    def _send_proposal(self, p: Proposal) -> None:
+        self.out.append(e.ProposeIsr(self.epoch, p.version, sorted(p.isr), p.incs))
+
+    def must_resign(self, now: float) -> bool:
+        """Whether members of R are known to live, and none has followed for `resign_ms`."""
+        since = now - self.settings.resign_ms / 1000
+        others = [b for b in self.required if b != self.me and b in self._live_since]
+        if not any(self._live_since[b] <= since for b in others):
+            return False
+        return all((p := self.followers.get(b)) is None or p.heard <= since for b in others)
+
+    # -- time ------------------------------------------------------------------------------------
+
+    def tick(self, now: float) -> None:
+        self.consider_isr(now)
+        for p in list(self.followers.values()):
+            self.serve(p, now)
+
+    def next_deadline(self) -> float:
+        """When `tick` has something to do, at the latest (the node also ticks at a beat)."""
+        return min(
+            (min(p.tell_by, p.poll.deadline) for p in self.followers.values() if p.poll),
+            default=float("inf"),
+        )
+
+    def status(self, now: float) -> list[m.FollowerStatus]:
+        return [
+            m.FollowerStatus(
+                id=broker,
+                matched=p.matched,
+                lag_ms=self._lag_ms(p, now),
+                in_sync=broker in self.isr,
+            )
+            for broker, p in sorted(self.followers.items())
+        ]
+
+    def _lag_ms(self, p: Progress, now: float) -> int:
+        if p.matched >= self.log.next - 1 or p.caught_up == float("-inf"):
+            return 0
+        return int((now - p.caught_up) * 1000)
+
+    def _tell(self, event: str, **fields: object) -> None:
+        self.out.append(e.Tell(event, {"epoch": self.epoch, **fields}))
+
+
+class Follower:
+    """Follows the leader of epoch `epoch`, over one link at a time."""
+
+    def __init__(
+        self,
+        me: int,
+        inc: str,
+        view: m.ClusterView,
+        log: Log,
+        link: int,
+        out: list[e.Effect],
+        now: float,
+    ) -> None:
+        assert view.leader is not None
+        self.me = me
+        self.inc = inc
+        self.epoch = view.epoch
+        self.leader = view.leader
+        self.view = view
+        self.log = log
+        self.out = out
+        #: The link that counts; news of others is dropped.
+        self.link = link
+        #: Truncation was agreed on this link.
+        self.agreed = False
+        #: The leader's C, as far as this log reaches; never taken before truncation was agreed.
+        self.committed = 0
+        #: When the leader was last heard; a new follower gives it a full session.
+        self.heard = now
+        #: When this link was dialled.
+        self._dialled = now
+        self._redial_at = float("inf")
+        #: The leader waits for our `replicate`, which waits for our disk.
+        self._owes_replicate = False
+        self._dial()
+
+    @property
+    def poll_ms(self) -> int:
+        """A poll ends well within the replica lag, or an idle follower would look dead."""
+        return max(1, self.view.settings.replica_lag_ms // 3)
+
+    def _dial(self) -> None:
+        info = next(b for b in self.view.brokers if b.id == self.leader)
+        self._redial_at = float("inf")
+        self.out.append(e.Dial(self.link, self.leader, info.host, info.port))
+
+    def view_changed(self, view: m.ClusterView) -> None:
+        assert view.epoch == self.epoch
+        self.view = view
+
+    def link_up(self, link: int) -> None:
+        if link != self.link:
+            return
+        self.out.append(e.SendFollow(link, self.epoch, list(self.log.epochs), self.log.next))
+
+    def link_down(self, link: int, reason: str, now: float) -> None:
+        if link != self.link:
+            return
+        self.agreed = self._owes_replicate = False
+        self._redial_at = now + REDIAL_S
+        self.out.append(e.Tell("leader_link_lost", {"leader": self.leader, "reason": reason}))
+
+    def follow_answered(self, event: e.FollowAnswered, committed: int, now: float) -> None:
+        """Cut our log to the common prefix, then ask for what comes next."""
+        if event.link != self.link:
+            return
+        answer = event.answer
+        if answer is None or answer.epoch != self.epoch:
+            why = event.error or f"it answers for epoch {answer.epoch if answer else '?'}"
+            self.out.append(e.Undial(self.link))
+            self.link_down(self.link, f"follow was refused: {why}", now)
+            return
+        if not committed < answer.truncate_to <= self.log.next:
+            self.out.append(
+                e.Halt(
+                    f"leader {self.leader} of epoch {self.epoch} asks to cut the log to "
+                    f"{answer.truncate_to}, but {committed} is committed here and the log ends "
+                    f"before {self.log.next}"
+                )
+            )
+            return
+        cut = self.log.next - answer.truncate_to
+        self.heard = now
+        self.agreed = True
+        self.out.append(e.Truncate(answer.truncate_to, answer.sum))
+        self.log.truncate(answer.truncate_to)
+        self.out.append(
+            e.Tell(
+                "following",
+                {"epoch": self.epoch, "leader": self.leader, "next": self.log.next, "cut": cut},
+            )
+        )
+        self._acknowledge()
+
+    def copied(self, event: e.Copied, now: float) -> None:
+        """The leader's next operations, or only its commit index."""
+        answer = event.answer
+        if event.link != self.link or not self.agreed or answer.epoch != self.epoch:
+            return
+        if answer.from_ != self.log.next:
+            self.out.append(e.Tell("late_copy_dropped", {"first": answer.from_}))
+            return
+        self.heard = now
+        if event.ops:
+            self.out.append(e.AppendCopied(event))
+            for op in event.ops:
+                self.log.append(op)
+        self.committed = max(self.committed, min(answer.committed, self.log.next - 1))
+        self._owes_replicate = True
+
+    def durable(self) -> None:
+        """The disk may have moved: acknowledge once it holds all that was copied."""
+        if self._owes_replicate and self.log.durable == self.log.next - 1:
+            self._acknowledge()
+
+    def _acknowledge(self) -> None:
+        self._owes_replicate = self.log.durable < self.log.next - 1
+        if not self._owes_replicate:
+            self.out.append(e.SendReplicate(self.link, self.epoch, self.log.next, self.poll_ms))
+
+    def tick(self, now: float, new_link: int) -> bool:
+        """Dial again where the link is lost or silent.  True if `new_link` was taken."""
+        if now < self.next_deadline():
+            return False
+        self.out.append(e.Undial(self.link))
+        self.link, self.agreed, self._owes_replicate = new_link, False, False
+        self._dialled = now
+        self._dial()
+        return True
+
+    def next_deadline(self) -> float:
+        if self._owes_replicate:  # our own disk is slow; the leader is not silent
+            return self._redial_at
+        silent_at = max(self.heard, self._dialled) + self.view.settings.session_ms / 1000
+        return min(self._redial_at, silent_at)
+
+    def cut_off(self, now: float) -> bool:
+        """Whether the leader has not been heard for longer than the session time-out."""
+        return now - self.heard > self.view.settings.session_ms / 1000

@@ -1,0 +1,71 @@
+"""Silence: when did a producer or a member last let hear of itself?
+
+Liveness is the leader's memory, never the log's: a new leader, and one whose lease came back,
+gives everybody a full session (`restart`).  What follows from a silence is logged.
+
+The heap is lazy: a touch only moves the deadline, and a popped entry that is early goes back.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from typing import Generic, TypeVar
+
+K = TypeVar("K")
+
+
+class Sessions(Generic[K]):
+    """Deadlines by key, in seconds of the monotonic clock."""
+
+    def __init__(self) -> None:
+        #: key -> (session in seconds, deadline)
+        self._known: dict[K, tuple[float, float]] = {}
+        #: (when to look, tie-breaker, key).  Invariant: each known key stands here at or
+        #: before its deadline.
+        self._heap: list[tuple[float, int, K]] = []
+        self._count = 0
+
+    def open(self, key: K, session_s: float, now: float) -> None:
+        deadline = now + session_s
+        old = self._known.get(key)
+        self._known[key] = (session_s, deadline)
+        if old is None or deadline < old[1]:
+            self._push(deadline, key)
+
+    def touch(self, key: K, now: float) -> None:
+        """Heard of; one that is not known stays unknown."""
+        known = self._known.get(key)
+        if known is not None:
+            self._known[key] = (known[0], now + known[0])
+
+    def close(self, key: K) -> None:
+        self._known.pop(key, None)
+
+    def restart(self, now: float) -> None:
+        """Everybody gets a full session from now on."""
+        self._heap.clear()
+        for key, (session_s, _) in self._known.items():
+            self._known[key] = (session_s, now + session_s)
+            self._push(now + session_s, key)
+
+    def expired(self, now: float) -> Iterator[K]:
+        """Take out whoever has been silent for a whole session."""
+        while self._heap and self._heap[0][0] <= now:
+            _, _, key = heapq.heappop(self._heap)
+            known = self._known.get(key)
+            if known is None:
+                continue
+            if known[1] > now:
+                self._push(known[1], key)
+                continue
+            del self._known[key]
+            yield key
+
+    def next_deadline(self) -> float:
+        """When to look again, at the earliest."""
+        return self._heap[0][0] if self._heap else float("inf")
+
+    def _push(self, when: float, key: K) -> None:
+        self._count += 1
+        heapq.heappush(self._heap, (when, self._count, key))
