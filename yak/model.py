@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
+
+import msgspec
 
 #: The largest integer on the wire: what a double, and so every JSON library, holds exactly.
 MAX_INT: Final = 2**53 - 1
+
+#: The highest port there is.
+MAX_PORT: Final = 65_535
 
 #: Sequences count 0 … 2**31-1 and then begin again at 0.
 SEQUENCE_SPAN: Final = 2**31
@@ -35,6 +40,26 @@ class Address(NamedTuple):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
+def parse_address(text: str) -> Address:
+    """The address that `HOST:PORT` or `[IPV6]:PORT` names.  Raises ValueError, which says why."""
+    host, colon, port = text.strip().rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise ValueError(f"{text!r}: an IPv6 host stands in brackets, as [::1]:9092")
+    if not colon or not host:
+        raise ValueError(f"{text!r} is no address: say HOST:PORT, as 127.0.0.1:9092")
+    if not (port.isascii() and port.isdigit()) or int(port) > MAX_PORT:
+        raise ValueError(f"{text!r}: say a port from 0 to {MAX_PORT}, as 127.0.0.1:9092")
+    return Address(host, int(port))
+
+
+def parse_addresses(text: str) -> list[Address]:
+    """One address or several, with commas between them.  Raises ValueError, also for none."""
+    parts = [part for part in text.split(",") if part.strip()]
+    return [parse_address(part) for part in parts or [text]]
+
+
 class Now(NamedTuple):
     """The two clocks, handed to the core with every event.
 
@@ -44,3 +69,56 @@ class Now(NamedTuple):
 
     mono: float
     wall_ms: int
+
+
+class RecordMetadata(NamedTuple):
+    """Where a sent record is.
+
+    offset: None where the broker does not say: with acks 0, and for a batch that proved to be a
+    duplicate of one so old that its offset is no longer remembered.
+    timestamp: when the leader logged it, in ms since 1970; None where the offset is.
+    """
+
+    topic: str
+    partition: int
+    offset: int | None
+    timestamp: int | None
+
+
+#: A record's headers: names (which may come again) and values.
+Headers: TypeAlias = list[tuple[str, str | None]]
+
+
+class Record(msgspec.Struct, gc=False, eq=False):
+    """One record as a consumer is handed it.
+
+    key: None, a string, or bytes that are no UTF-8.  value: any JSON as Python has it, or bytes
+    that are no UTF-8; None is a tombstone.  headers: [(name, value or None)].
+    timestamp: the record's own, else `time`; time: when the leader logged it (both ms since 1970).
+    epoch: of the leader that wrote it.
+    raw: it could not be decoded: value is its whole line, as text or (if no UTF-8) as bytes.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    key: str | bytes | None
+    value: Any
+    headers: Headers
+    timestamp: int
+    time: int
+    epoch: int
+    raw: bool = False
+    _consumer: Any = None
+
+    def ack(self) -> Any:
+        """Acknowledge it, and with it everything before it in its partition.
+
+        On an AsyncConsumer this is awaited.
+        """
+        if self._consumer is None:
+            raise TypeError("a record that no consumer handed out cannot be acknowledged")
+        return self._consumer.ack(self)
+
+    def __repr__(self) -> str:
+        return f"Record({self.topic}[{self.partition}]@{self.offset} {self.key!r}: {self.value!r})"

@@ -20,13 +20,13 @@ from yak.commands.options import (
     COUNT,
     DURATION,
     FSYNC,
-    HIGHEST_PORT,
     SIZE,
     examples,
     option_version,
 )
 from yak.commands.running import run
 from yak.config import DEFAULT_ZK, FRAME_OVERHEAD_BYTES, MAX_FRAME_CEILING, BrokerConfig, Limits
+from yak.model import MAX_PORT
 
 #: Broker N listens on this plus N, so that brokers on one machine find each other.
 _PORT_BASE: Final = 9091
@@ -89,7 +89,7 @@ def _human_size(size: int) -> str:
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
     "--port",
-    type=click.IntRange(0, HIGHEST_PORT),
+    type=click.IntRange(0, MAX_PORT),
     show_default="9091 + id",
     help="Port to listen on; 0 takes any free one.",
 )
@@ -162,7 +162,7 @@ def broker(
     problem = limits_problem(chosen, default_partitions)
     if port is None:
         port = _PORT_BASE + broker_id
-        if port > HIGHEST_PORT:
+        if port > MAX_PORT:
             problem = f"broker {broker_id} would listen on port {port}: choose one with --port"
     if problem:
         raise click.UsageError(problem)

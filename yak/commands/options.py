@@ -21,9 +21,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from yak.config import DEFAULT_BOOTSTRAP
-from yak.model import MAX_INT, Address
-
-HIGHEST_PORT: Final = 65_535
+from yak.model import MAX_INT, parse_address, parse_addresses
 
 _SIZE_UNITS: Final = {
     "": 1,
@@ -99,10 +97,11 @@ class AddressType(_ParamType):
     name = "host:port"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        text = str(value).strip()
-        if parse_address(text) is None:
-            self.fail(f"{text!r} is no address: say HOST:PORT, as 127.0.0.1:9092", param, ctx)
-        return text
+        try:
+            parse_address(str(value))
+        except ValueError as e:
+            self.fail(str(e), param, ctx)
+        return str(value).strip()
 
 
 class BootstrapType(_ParamType):
@@ -111,15 +110,11 @@ class BootstrapType(_ParamType):
     name = "host:port,…"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        parts = [part.strip() for part in str(value).split(",") if part.strip()]
-        for part in parts or [""]:
-            if parse_address(part) is None:
-                self.fail(
-                    f"{part!r} is no address: say HOST:PORT, with commas between several",
-                    param,
-                    ctx,
-                )
-        return ",".join(parts)
+        try:
+            parse_addresses(str(value))
+        except ValueError as e:
+            self.fail(str(e), param, ctx)
+        return str(value).strip()
 
 
 class FsyncType(_ParamType):
@@ -167,18 +162,6 @@ ADDRESS: Final = AddressType()
 BOOTSTRAP: Final = BootstrapType()
 FSYNC: Final = FsyncType()
 PAIR: Final = PairType()
-
-
-def parse_address(text: str) -> Address | None:
-    """The address of `HOST:PORT` or `[IPV6]:PORT`; None if the text is none."""
-    host, colon, port = text.rpartition(":")
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-    elif ":" in host:
-        return None
-    if not colon or not host or not (port.isascii() and port.isdigit()) or int(port) > HIGHEST_PORT:
-        return None
-    return Address(host, int(port))
 
 
 def option_bootstrap(command: F) -> F:

@@ -12,9 +12,10 @@ from typing import Final
 
 import click
 
-from yak.commands.options import COUNT, HIGHEST_PORT, SIZE, examples, option_version
+from yak.commands.options import COUNT, SIZE, examples, option_version
 from yak.commands.running import run
 from yak.config import CoordinatorConfig, Settings
+from yak.model import MAX_PORT
 
 _DEFAULTS: Final = Settings()
 
@@ -30,7 +31,7 @@ _DEFAULTS: Final = Settings()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
     "--port",
-    type=click.IntRange(0, HIGHEST_PORT),
+    type=click.IntRange(0, MAX_PORT),
     default=2181,
     show_default=True,
     help="Port to listen on; 0 takes any free one.",
