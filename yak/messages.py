@@ -21,6 +21,8 @@ Count = Annotated[int, Meta(ge=0, le=MAX_INT)]
 Id = Annotated[int, Meta(ge=0, le=MAX_INT)]
 Offset = Annotated[int, Meta(ge=0, le=MAX_INT)]
 Index = Annotated[int, Meta(ge=0, le=MAX_INT)]
+#: A number of partitions; its range is the leader's to judge.
+Total = Annotated[int, Meta(ge=-MAX_INT, le=MAX_INT)]
 Sequence = Annotated[int, Meta(ge=0, lt=SEQUENCE_SPAN)]
 Epoch = Annotated[int, Meta(ge=0, le=MAX_INT)]
 WaitMs = Annotated[int, Meta(ge=0, le=MAX_WAIT_MS)]
@@ -61,7 +63,7 @@ class Metadata(Request, tag="metadata", kw_only=True):
 class CreateTopic(Logged, tag="create_topic", kw_only=True):
     topic: str
     #: Range and config keys are checked by the leader (INVALID_CONFIG), not by the type.
-    partitions: int | UnsetType = UNSET
+    partitions: Total | UnsetType = UNSET
     config: dict[str, Any] = {}
 
 
@@ -72,18 +74,12 @@ class DeleteTopic(Logged, tag="delete_topic", kw_only=True):
 class CreatePartitions(Logged, tag="create_partitions", kw_only=True):
     topic: str
     #: The new total.
-    partitions: int
+    partitions: Total
 
 
 class AlterTopic(Logged, tag="alter_topic", kw_only=True):
     topic: str
     config: dict[str, Any]
-
-
-class Trim(Logged, tag="trim", kw_only=True):
-    topic: str
-    partition: Index
-    before: Offset
 
 
 class Register(Logged, tag="register", kw_only=True):
@@ -197,7 +193,6 @@ ClientRequest: TypeAlias = (
     | DeleteTopic
     | CreatePartitions
     | AlterTopic
-    | Trim
     | Register
     | Deregister
     | Heartbeat
@@ -502,6 +497,8 @@ class StatusAnswer(Answer, kw_only=True):
     fsync: str = ""
     version: str = ""
     uptime_s: float = 0.0
+    #: This process's incarnation, by which yak-zk tells it from the one before.
+    inc: str = ""
 
 
 class FollowAnswer(Answer, kw_only=True):
@@ -520,11 +517,17 @@ class ReplicateAnswer(Answer, kw_only=True):
 
 
 class JoinAnswer(Answer, kw_only=True):
+    """To join and cluster."""
+
     view: ClusterView
 
 
 class BeatAnswer(Answer, kw_only=True):
-    """number: yak-zk's own; heard: the broker's number that this answers."""
+    """number: yak-zk's own, to be echoed.
+
+    heard: the newest of the broker's numbers that renewed its session, 0 for the join; a lease
+    counts from when that one was sent.
+    """
 
     number: int
     heard: int

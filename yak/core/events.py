@@ -11,7 +11,7 @@ must happen*.  In particular an answer never stands before the append or apply t
     CoordinatorLost             | the session with yak-zk broke
     LinkUp, LinkDown            | the connection to the leader stands; is gone
     FollowAnswered, Copied      | the leader answered `follow`; `replicate`
-    Synced, Loaded              | the log is on disk up to an index; operations read back
+    Durable, Loaded             | the log is durable up to an index; operations read back
     StorageFailed, Tick, Stop   | the disk refused; time passes; the process is asked to stop
 
 `conn` names a connection of the broker's port: an integer that is never used twice.  `link`
@@ -123,8 +123,11 @@ class Copied:
 
 
 @dataclass(slots=True)
-class Synced:
-    """Every operation up to `index` is on disk."""
+class Durable:
+    """Every operation up to `index` is as durable as the fsync setting promises.
+
+    With "always" it is synced; else it is written.  Nothing counts as held before this.
+    """
 
     index: int
 
@@ -166,7 +169,7 @@ Event: TypeAlias = (
     | LinkDown
     | FollowAnswered
     | Copied
-    | Synced
+    | Durable
     | Loaded
     | StorageFailed
     | Tick
@@ -180,7 +183,7 @@ Event: TypeAlias = (
 class AppendOp:
     """Write an operation (and its body) that this leader decided at the end of the log.
 
-    Consecutive ones go out in one write.  With fsync=always the shell syncs, then says Synced.
+    Consecutive ones go out in one write.  The shell says Durable when they are.
     """
 
     op: Op

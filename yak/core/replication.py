@@ -368,8 +368,8 @@ class Follower:
         self.link = link
         #: Truncation was agreed on this link.
         self.agreed = False
-        #: The leader's C, as far as this log reaches; never taken before truncation was agreed.
-        self.committed = 0
+        #: The leader's C; never taken before truncation was agreed.
+        self._leader_committed = 0
         #: When the leader was last heard; a new follower gives it a full session.
         self.heard = now
         #: When this link was dialled.
@@ -378,6 +378,11 @@ class Follower:
         #: The leader waits for our `replicate`, which waits for our disk.
         self._owes_replicate = False
         self._dial()
+
+    @property
+    def committed(self) -> int:
+        """C, as far as this log durably reaches."""
+        return min(self._leader_committed, self.log.durable)
 
     @property
     def poll_ms(self) -> int:
@@ -450,7 +455,7 @@ class Follower:
             self.out.append(e.AppendCopied(event))
             for op in event.ops:
                 self.log.append(op)
-        self.committed = max(self.committed, min(answer.committed, self.log.next - 1))
+        self._leader_committed = max(self._leader_committed, answer.committed)
         self._owes_replicate = True
 
     def durable(self) -> None:

@@ -42,6 +42,9 @@ class Sessions(Generic[K]):
     def close(self, key: K) -> None:
         self._known.pop(key, None)
 
+    def __contains__(self, key: K) -> bool:
+        return key in self._known
+
     def restart(self, now: float) -> None:
         """Everybody gets a full session from now on."""
         self._heap.clear()

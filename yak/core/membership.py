@@ -1,0 +1,353 @@
+"""Producers and members: how they come, are heard, fall silent and go.
+
+* A producer that is silent for `producer_session_ms` is logged as gone; its sequences stay for
+  `producer_retention_ms`, and its next produce or heartbeat brings it back.
+* A member that is silent for its `session_ms` is logged as gone, and its partitions are shared
+  out anew; what it had not acknowledged is delivered again to whoever then owns them.
+* The leader expires nobody while it has no lease, and gives everybody a full session when it has
+  one again, as a new leader does.
+* Whoever changes a group's members, or topics that it wants, shares it out anew in the same
+  breath.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from msgspec import UNSET
+
+from yak import messages as m
+from yak.config import Limits
+from yak.core import events as e
+from yak.core import groups, ops
+from yak.core.service import Service, check_name, unknown_member
+from yak.core.sessions import Sessions
+from yak.core.state import Group
+from yak.core.topics import Topics
+from yak.errors import Refused
+from yak.model import Now
+
+
+class Membership:
+    """The leader's book of who is here; liveness in memory, the rest in the log."""
+
+    def __init__(
+        self, service: Service, topics: Topics, limits: Limits, *, auto_create: bool, now: Now
+    ) -> None:
+        self.service = service
+        self.topics = topics
+        self.pending = service.pending
+        self.state = service.state
+        self.tail = service.tail
+        self.out = service.out
+        self.limits = limits
+        self.auto_create = auto_create
+        self._producers: Sessions[int] = Sessions()
+        self._members: Sessions[tuple[str, str]] = Sessions()
+        #: Gone producers, until they are forgotten.
+        self._gone: Sessions[int] = Sessions()
+        self._had_lease = False
+        for number, producer in self.state.producers.items():
+            if producer.gone_ms is None:
+                self._producers.open(number, self._producer_session_s, now.mono)
+            else:
+                self._remember_gone(number, producer.gone_ms, now)
+        for name, group in self.state.groups.items():
+            for member, info in group.members.items():
+                self._members.open((name, member), info.session_ms / 1000, now.mono)
+
+    @property
+    def _producer_session_s(self) -> float:
+        return self.limits.producer_session_ms / 1000
+
+    def _remember_gone(self, producer: int, gone_ms: int, now: Now) -> None:
+        left_ms = gone_ms + self.limits.producer_retention_ms - now.wall_ms
+        self._gone.open(producer, max(left_ms, 0) / 1000, now.mono)
+
+    # -- register --------------------------------------------------------------------------------
+
+    def register(self, asked: e.Asked, request: m.Register, now: Now) -> None:
+        """A producer or a member comes; topics that do not exist are created."""
+        check_name("client", request.client)
+        topics = list(dict.fromkeys(request.topics))
+        if request.role == "producer":
+            self._register_producer(asked, request, topics, now)
+            return
+        if request.group is UNSET:
+            raise Refused("INVALID_REQUEST", "`group` is missing: a consumer registers in a group")
+        check_name("group", request.group)
+        self._register_member(asked, request, request.group, topics, now)
+
+    def _create(self, topics: Iterable[str], now: Now) -> None:
+        for topic in topics:
+            self.topics.write(topic, self.topics.default_partitions, {}, now)
+
+    def _register_producer(
+        self, asked: e.Asked, request: m.Register, topics: list[str], now: Now
+    ) -> None:
+        missing = self.topics.missing(topics, auto_create=self.auto_create)
+        if len(self.tail.producers) >= self.limits.max_producers:
+            raise Refused("OVERLOADED", f"max_producers is {self.limits.max_producers}")
+        self.service.admit(now)
+        self._create(missing, now)
+        self.share_out_topics(missing, now)
+        number = self.tail.next_producer
+        op = self.pending.append(
+            ops.Register,
+            now,
+            role="producer",
+            client=request.client,
+            topics=topics,
+            producer=number,
+        )
+        self._producers.open(number, self._producer_session_s, now.mono)
+        sizes = {t: m.TopicSize(partitions=self.tail.topics[t].partitions) for t in topics}
+        answer = m.ProducerAnswer(
+            producer=number, session_ms=self.limits.producer_session_ms, topics=sizes
+        )
+        self.pending.when(op.index, asked.conn, request, answer, now)
+
+    def _register_member(
+        self, asked: e.Asked, request: m.Register, name: str, topics: list[str], now: Now
+    ) -> None:
+        group = self.tail.group(name)
+        missing = self.topics.missing(topics, auto_create=self.auto_create)
+        known = None if request.member is UNSET else group.members.get(request.member)
+        committed = request.member in self.state.group(name).members
+        if (
+            known is not None
+            and committed
+            and not missing
+            and sorted(known.topics) == sorted(topics)
+            and (known.client, known.session_ms) == (request.client, request.session_ms)
+        ):
+            # Only renews: nothing to log, but what is not logged needs the lease.
+            assert isinstance(request.member, str)
+            self.service.leased(now)
+            self._members.touch((name, request.member), now.mono)
+            answer = self._member_answer(name, request.member, request.session_ms)
+            self.service.reply_leased(asked, answer, now)
+            return
+        self._check_room(name, group)
+        self.service.admit(now)
+        self._create(missing, now)
+        member = f"{request.client or 'member'}-{self.pending.log.next}"
+        if isinstance(request.member, str):
+            check_name("member", request.member)
+            member = request.member
+        self.pending.append(
+            ops.Register,
+            now,
+            role="consumer",
+            client=request.client,
+            topics=topics,
+            group=name,
+            member=member,
+            session_ms=request.session_ms,
+        )
+        self._members.open((name, member), request.session_ms / 1000, now.mono)
+        affected = {g for t in missing for g in groups.subscribers(self.tail, t)}
+        if known is None or sorted(known.topics) != sorted(topics):
+            affected.add(name)
+        self.share_out(affected, now)
+        self.pending.when(
+            self.pending.last,
+            asked.conn,
+            request,
+            lambda: self._member_answer(name, member, request.session_ms),
+            now,
+        )
+
+    def _check_room(self, name: str, group: Group) -> None:
+        if name not in self.tail.groups and len(self.tail.groups) >= self.limits.max_groups:
+            raise Refused("OVERLOADED", f"max_groups is {self.limits.max_groups}")
+        if len(group.members) >= self.limits.max_members:
+            raise Refused("OVERLOADED", f"max_members of a group is {self.limits.max_members}")
+
+    def _member_answer(self, name: str, member: str, session_ms: int) -> m.Answer:
+        group = self.state.group(name)
+        assignment = group.assigned(member)
+        return m.MemberAnswer(
+            member=member,
+            generation=group.generation,
+            assignment=list(assignment),
+            offsets=[(*tp, self.state.acked_by(name, tp)) for tp in assignment],
+            session_ms=session_ms,
+        )
+
+    # -- deregister ------------------------------------------------------------------------------
+
+    def deregister(self, asked: e.Asked, request: m.Deregister, now: Now) -> None:
+        if request.producer is not UNSET:
+            if request.producer not in self.tail.producers:
+                raise Refused("UNKNOWN_PRODUCER", f"producer {request.producer} is not registered")
+            self.service.admit(now)
+            self._producers.close(request.producer)
+            self._gone.close(request.producer)
+            self._log_gone(now, reason="asked", producer=request.producer)
+        else:
+            name, member = group_and_member(request.group, request.member)
+            self._known_member(name, member)
+            self.service.admit(now)
+            self._members.close((name, member))
+            self._log_gone(now, reason="asked", group=name, member=member)
+            self.share_out([name], now)
+        self.pending.when(self.pending.last, asked.conn, request, m.Done(), now)
+
+    def _known_member(self, name: str, member: str) -> Group:
+        group = self.tail.group(name)
+        if member not in group.members:
+            raise Refused("UNKNOWN_MEMBER", unknown_member(member, name))
+        return group
+
+    def _log_gone(self, now: Now, **fields: Any) -> None:
+        self.pending.append(ops.Deregister, now, **fields)
+
+    def delete_group(self, asked: e.Asked, request: m.DeleteGroup, now: Now) -> None:
+        """Forget a group without members, and its offsets; an unknown one is gone already."""
+        if self.tail.group(request.group).members:
+            raise Refused("GROUP_NOT_EMPTY", f"group '{request.group}' still has members")
+        self.service.admit(now)
+        if request.group in self.tail.groups:
+            self._log_gone(now, reason="deleted", group=request.group)
+        self.service.delivery.forget_group(request.group)
+        self.pending.when(self.pending.last, asked.conn, request, m.Done(), now)
+
+    # -- heartbeats ------------------------------------------------------------------------------
+
+    def produced(self, producer: int, now: Now) -> None:
+        """A produce keeps its producer registered, and brings one back that was gone."""
+        if producer in self._gone:
+            self.welcome(producer, now)
+        else:
+            self._producers.touch(producer, now.mono)
+
+    def heartbeat(self, asked: e.Asked, request: m.Heartbeat, now: Now) -> None:
+        if request.producer is not UNSET:
+            self._producer_heartbeat(asked, request, request.producer, now)
+            return
+        name, member = group_and_member(request.group, request.member)
+        if request.generation is UNSET:
+            raise Refused("INVALID_REQUEST", "`generation` is missing")
+        self.service.leased(now)
+        self._known_member(name, member)
+        self._members.touch((name, member), now.mono)
+        if request.delivered is not UNSET:
+            self.service.delivery.report(name, member, request.delivered)
+        self._release(name, member, request.generation, request.owned, now)
+        group = self.state.group(name)
+        answer = m.HeartbeatAnswer(generation=group.generation)
+        if request.generation < group.generation:
+            answer.assignment = list(group.assigned(member))
+            answer.offsets = [(*tp, self.state.acked_by(name, tp)) for tp in answer.assignment]
+        self.service.reply_leased(asked, answer, now)
+
+    def _release(self, name: str, member: str, generation: int, owned: Any, now: Now) -> None:
+        """A report may free partitions that wait for their new owner."""
+        group = self.tail.group(name)
+        # No member was ever told of a generation that is not committed.
+        generation = min(generation, self.state.group(name).generation)
+        free = groups.released(group, member, generation, owned) if group.moving else set()
+        if free and self.service.can_write(now):
+            self.pending.append(
+                ops.Assign,
+                now,
+                group=name,
+                generation=group.generation + 1,
+                owners=groups.after_release(group, free),
+            )
+
+    def _producer_heartbeat(
+        self, asked: e.Asked, request: m.Heartbeat, number: int, now: Now
+    ) -> None:
+        producer = self.tail.producers.get(number)
+        if producer is None:
+            raise Refused("UNKNOWN_PRODUCER", f"producer {number} is not registered; register")
+        if producer.gone_ms is not None:
+            self.service.admit(now)
+            self.pending.append(
+                ops.Register,
+                now,
+                role="producer",
+                client=producer.client,
+                topics=list(producer.topics),
+                producer=number,
+            )
+        self.welcome(number, now)
+        self.service.reply_leased(asked, m.Done(), now)
+
+    def welcome(self, number: int, now: Now) -> None:
+        """A producer is here, or here again."""
+        self._gone.close(number)
+        self._producers.open(number, self._producer_session_s, now.mono)
+
+    # -- sharing out -----------------------------------------------------------------------------
+
+    def share_out(self, names: Iterable[str], now: Now) -> None:
+        """Give these groups a new generation."""
+        for name in sorted(names):
+            generation = self.tail.group(name).generation + 1
+            self.pending.append(
+                ops.Assign,
+                now,
+                group=name,
+                generation=generation,
+                owners=groups.shared_out(self.tail, name, generation),
+            )
+
+    def share_out_topics(self, topics: Iterable[str], now: Now) -> None:
+        """These topics came, grew or went: whoever wants them shares out anew."""
+        self.share_out({g for t in topics for g in groups.subscribers(self.tail, t)}, now)
+
+    # -- silence ---------------------------------------------------------------------------------
+
+    def tick(self, now: Now) -> None:
+        """Log who has fallen silent, if this leader may judge that."""
+        standing = self.service.standing(now)
+        has_lease = now.mono < standing.lease_until
+        if has_lease and not self._had_lease:
+            self._producers.restart(now.mono)
+            self._members.restart(now.mono)
+        self._had_lease = has_lease
+        if not has_lease or not self.service.can_write(now):
+            return
+        self._expire_producers(now)
+        self._expire_members(now)
+
+    def _expire_producers(self, now: Now) -> None:
+        for number in self._producers.expired(now.mono):
+            if number in self.tail.producers:
+                self._log_gone(now, reason="expired", producer=number)
+                self._remember_gone(number, now.wall_ms, now)
+                self.out.append(e.Tell("producer_expired", {"producer": number}))
+        for number in self._gone.expired(now.mono):
+            producer = self.tail.producers.get(number)
+            if producer is not None and producer.gone_ms is not None:
+                self._log_gone(now, reason="forgotten", producer=number)
+
+    def _expire_members(self, now: Now) -> None:
+        affected = set()
+        for name, member in self._members.expired(now.mono):
+            if member in self.tail.group(name).members:
+                self._log_gone(now, reason="expired", group=name, member=member)
+                affected.add(name)
+                self.out.append(e.Tell("member_expired", {"group": name, "member": member}))
+        self.share_out(affected, now)
+
+    def next_deadline(self) -> float:
+        return min(
+            self._producers.next_deadline(),
+            self._members.next_deadline(),
+            self._gone.next_deadline(),
+        )
+
+
+def group_and_member(group: Any, member: Any) -> tuple[str, str]:
+    """Both fields, or the name of the missing one."""
+    for name, value in (("group", group), ("member", member)):
+        if value is UNSET:
+            raise Refused(
+                "INVALID_REQUEST", f"`{name}` is missing (or `producer`, to speak of a producer)"
+            )
+    return group, member

@@ -1,0 +1,160 @@
+"""Topics: created, grown, altered and deleted by operations of the leader.
+
+Everything that can be wrong with a request is checked before anything is written, so that one
+request's operations are written together or not at all.  Groups that want a topic are shared
+out anew in the same breath (the caller does that, with `affected`).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from msgspec import UNSET
+
+from yak import messages as m
+from yak.config import FRAME_OVERHEAD_BYTES, MIB, Limits
+from yak.core import events as e
+from yak.core import ops
+from yak.core.service import Service
+from yak.errors import Refused
+from yak.model import Now, is_topic_name
+
+#: config key -> (least, most) value; -1 is "no limit".
+TOPIC_CONFIG: Final[dict[str, tuple[int, int]]] = {
+    "retention_ms": (-1, 2**53 - 1),
+    "retention_bytes": (-1, 2**53 - 1),
+    "segment_bytes": (1024, 1024 * MIB),
+    "max_batch_bytes": (1, 2**53 - 1),
+}
+
+
+class Topics:
+    """The leader's word on topics."""
+
+    def __init__(self, service: Service, limits: Limits, default_partitions: int) -> None:
+        self.service = service
+        self.pending = service.pending
+        self.state = service.state
+        self.tail = service.tail
+        self.limits = limits
+        self.default_partitions = default_partitions
+
+    # -- requests: each writes its operation and answers when it is applied -----------------------
+
+    def create(self, asked: e.Asked, request: m.CreateTopic, now: Now) -> None:
+        partitions = self.default_partitions if request.partitions is UNSET else request.partitions
+        self.check_name(request.topic)
+        self._check_partitions(partitions)
+        self._check_config(request.config)
+        if request.topic in self.tail.topics:
+            self._answer_exists(asked, request, now)
+            return
+        self._check_room()
+        self.service.admit(now)
+        self.write(request.topic, partitions, request.config, now)
+        self._answer(asked, request, request.topic, now)
+
+    def _answer_exists(self, asked: e.Asked, request: m.CreateTopic, now: Now) -> None:
+        """Said once it is sure: the other creation may not be committed yet."""
+        message = f"topic '{request.topic}' exists already"
+        refusal = m.ErrorAnswer(error="TOPIC_EXISTS", message=message, retriable=False)
+        known = request.topic in self.state.topics
+        index = self.state.index if known else self.pending.last
+        self.pending.when(index, asked.conn, request, refusal, now)
+
+    def create_partitions(self, asked: e.Asked, request: m.CreatePartitions, now: Now) -> None:
+        topic = self.service.topic(request.topic)
+        self._check_partitions(request.partitions)
+        if request.partitions <= topic.partitions:
+            raise Refused(
+                "INVALID_CONFIG",
+                f"topic '{request.topic}' has {topic.partitions} partitions; `partitions` is the "
+                f"new total and must be larger, not {request.partitions}",
+            )
+        self.service.admit(now)
+        self.pending.append(
+            ops.CreatePartitions, now, topic=request.topic, partitions=request.partitions
+        )
+        self._answer(asked, request, request.topic, now)
+
+    def alter(self, asked: e.Asked, request: m.AlterTopic, now: Now) -> None:
+        topic = self.service.topic(request.topic)
+        self._check_config(request.config)
+        self.service.admit(now)
+        config = {**topic.config, **request.config}
+        self.pending.append(ops.AlterTopic, now, topic=request.topic, config=config)
+        self._answer(asked, request, request.topic, now)
+
+    def delete(self, asked: e.Asked, request: m.DeleteTopic, now: Now) -> None:
+        topic = self.service.topic(request.topic)
+        self.service.admit(now)
+        self.pending.append(ops.DeleteTopic, now, topic=request.topic, topic_id=topic.topic_id)
+        self.pending.when(self.pending.last, asked.conn, request, m.Done(), now)
+
+    def _answer(self, asked: e.Asked, request: m.Logged, name: str, now: Now) -> None:
+        topic = self.tail.topics[name]
+        answer = m.TopicAnswer(topic=name, topic_id=topic.topic_id, partitions=topic.partitions)
+        self.pending.when(self.pending.last, asked.conn, request, answer, now)
+
+    # -- the parts, also for a register that creates ----------------------------------------------
+
+    def missing(self, names: list[str], *, auto_create: bool) -> list[str]:
+        """Those of `names` that must be created.  Raises Refused where one may not be."""
+        missing = [name for name in names if name not in self.tail.topics]
+        for name in missing:
+            self.check_name(name)
+            if not auto_create:
+                raise Refused(
+                    "UNKNOWN_TOPIC",
+                    f"there is no topic '{name}', and this broker runs with --no-auto-create; "
+                    "`yak topic create` makes it",
+                )
+        if missing:
+            self._check_room(len(missing))
+        return missing
+
+    def write(self, name: str, partitions: int, config: dict[str, Any], now: Now) -> None:
+        """Write a topic that was checked and does not exist."""
+        self.pending.append(
+            ops.CreateTopic,
+            now,
+            topic=name,
+            # Unique in the log, and the same on every replica.
+            topic_id=f"t{self.pending.log.next}",
+            partitions=partitions,
+            config=config,
+        )
+
+    def check_name(self, name: str) -> None:
+        if not is_topic_name(name):
+            raise Refused(
+                "INVALID_TOPIC",
+                f"{name[:260]!r}: a topic's name is 1 to 249 of a-z A-Z 0-9 . _ -, and neither "
+                "'.' nor '..'",
+            )
+
+    def _check_room(self, more: int = 1) -> None:
+        if len(self.state.topics) + more > self.limits.max_topics:
+            raise Refused("OVERLOADED", f"max_topics is {self.limits.max_topics}")
+
+    def _check_partitions(self, partitions: int) -> None:
+        if not 1 <= partitions <= self.limits.max_partitions:
+            raise Refused(
+                "INVALID_CONFIG",
+                f"`partitions` is {partitions}; it must be 1 to {self.limits.max_partitions} "
+                "(max_partitions)",
+            )
+
+    def _check_config(self, config: dict[str, Any]) -> None:
+        for key, value in config.items():
+            if key not in TOPIC_CONFIG:
+                known = ", ".join(sorted(TOPIC_CONFIG))
+                raise Refused("INVALID_CONFIG", f"unknown key {key[:100]!r}; there are {known}")
+            least, most = TOPIC_CONFIG[key]
+            if key == "max_batch_bytes":
+                most = self.limits.max_frame_bytes - FRAME_OVERHEAD_BYTES
+            if type(value) is not int or not least <= value <= most:
+                raise Refused(
+                    "INVALID_CONFIG",
+                    f"the value of {key} must be an integer from {least} to {most}",
+                )
