@@ -49,8 +49,9 @@ def assign(
         pool.hand_out(loads)
     # A move in one pool can make room for a better one in another.  Each move lowers the sum of
     # the squared loads, so this ends.
-    while any([pool.level(loads) for pool in pools]):
-        pass
+    moved = True
+    while moved:
+        moved = sum(pool.level(loads) for pool in pools) > 0
     return {where: member for pool in pools for where, member in pool.owners()}
 
 
@@ -109,17 +110,17 @@ class _Pool:
             heapq.heapreplace(idlest, (load + 1, member))
         self.free.clear()
 
-    def level(self, loads: dict[str, int]) -> bool:
-        """Move from the busiest to the idlest while that helps; whether anything moved.
+    def level(self, loads: dict[str, int]) -> int:
+        """Move from the busiest to the idlest while that helps; how many moved.
 
-        Nobody who gave receives within one call, nor the other way round: the busiest is at
-        least two above the idlest at each move.  So each heap follows one kind of change only.
+        Each heap follows one kind of change only, so an entry may say that a taker has less to
+        give, or that a giver has less room, than is true: the next call sees it.
         """
         idlest = [(loads[member], member) for member in self.members]
         busiest = [(-loads[member], member) for member in self.members if self.owned[member]]
         heapq.heapify(idlest)
         heapq.heapify(busiest)
-        moved = False
+        moved = 0
         while busiest:
             giver, (low, taker) = busiest[0][1], idlest[0]
             if loads[giver] < low + 2:
@@ -127,7 +128,7 @@ class _Pool:
             self.owned[taker].append(self.owned[giver].pop())
             loads[giver] -= 1
             loads[taker] += 1
-            moved = True
+            moved += 1
             heapq.heapreplace(idlest, (loads[taker], taker))
             if self.owned[giver]:
                 heapq.heapreplace(busiest, (-loads[giver], giver))

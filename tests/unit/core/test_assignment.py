@@ -123,7 +123,7 @@ def test_with_one_subscription_as_few_as_possible_move(
     names = [f"m{i}" for i in range(size)]
     owners = data.draw(st.lists(st.sampled_from(names), min_size=count, max_size=count))
     current: dict[TopicPartition, str] = {("t", i): owner for i, owner in enumerate(owners)}
-    after = assign(dict.fromkeys(names, ["t"]), {"t": count}, current)
+    after = assign({name: ["t"] for name in names}, {"t": count}, current)
     least, extra = divmod(count, size)
     held = sorted(Counter(dict.fromkeys(names, 0) | Counter(owners)).values(), reverse=True)
     quotas = [least + 1] * extra + [least] * (size - extra)
