@@ -112,7 +112,7 @@ def _check_disk(request: m.Join, live: Present | None) -> None:
 
 def _suspicion(document: Document, request: m.Join) -> Suspect | None:
     """not_whole: why this broker's log may lack what it once acknowledged, if it may."""
-    state, why = request.state, f"it joined with a {request.state} log"
+    state, why = request.state, f"it joined with its log {request.state}"
     disk = next((r.disk for r in document.isr if r.id == request.broker), request.disk)
     # other_disk: what a member of the ISR held went with its old disk.
     if disk != request.disk:
