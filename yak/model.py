@@ -89,36 +89,67 @@ class RecordMetadata(NamedTuple):
 Headers: TypeAlias = list[tuple[str, str | None]]
 
 
-class Record(msgspec.Struct, gc=False, eq=False):
-    """One record as a consumer is handed it.
-
-    key: None, a string, or bytes that are no UTF-8.  value: any JSON as Python has it, or bytes
-    that are no UTF-8; None is a tombstone.  headers: [(name, value or None)].
-    timestamp: the record's own, else `time`; time: when the leader logged it (both ms since 1970).
-    epoch: of the leader that wrote it.
-    raw: it could not be decoded: value is its whole line, as text or (if no UTF-8) as bytes.
-    """
+class Origin(NamedTuple):
+    """What the records of one operation share."""
 
     topic: str
     partition: int
-    offset: int
-    key: str | bytes | None
-    value: Any
-    headers: Headers
-    timestamp: int
     time: int
     epoch: int
-    raw: bool = False
-    _consumer: Any = None
+    consumer: Any = None
+
+
+_NOWHERE: Final = Origin("", 0, 0, 0)
+
+
+class Record(msgspec.Struct, gc=False, eq=False):
+    """One record as a consumer is handed it.
+
+    value: any JSON as Python has it, or bytes that are no UTF-8; None is a tombstone.
+    key: None, a string, or bytes that are no UTF-8.  headers: [(name, value or None)].
+    timestamp: the record's own, else `time` (both in ms since 1970).
+    raw: it could not be decoded; value is its whole line, as text or (if no UTF-8) as bytes.
+    offset: -1 on a record that was sent and not acknowledged.
+
+    It is what a line is decoded into, for speed.  The fields that are not on the wire have names
+    there that no producer writes; whoever decodes sets them.
+    """
+
+    value: Any
+    key: Any = None
+    headers: Headers = []
+    timestamp: int | None = None
+    enc: str | None = None
+    offset: int = msgspec.field(default=-1, name="yak:offset")
+    raw: bool = msgspec.field(default=False, name="yak:raw")
+    origin: Origin = msgspec.field(default=_NOWHERE, name="yak:origin")
+
+    @property
+    def topic(self) -> str:
+        return self.origin.topic
+
+    @property
+    def partition(self) -> int:
+        return self.origin.partition
+
+    @property
+    def time(self) -> int:
+        """When the leader logged it, in ms since 1970."""
+        return self.origin.time
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of the leader that logged it."""
+        return self.origin.epoch
 
     def ack(self) -> Any:
         """Acknowledge it, and with it everything before it in its partition.
 
         On an AsyncConsumer this is awaited.
         """
-        if self._consumer is None:
+        if self.origin.consumer is None:
             raise TypeError("a record that no consumer handed out cannot be acknowledged")
-        return self._consumer.ack(self)
+        return self.origin.consumer.ack(self)
 
     def __repr__(self) -> str:
         return f"Record({self.topic}[{self.partition}]@{self.offset} {self.key!r}: {self.value!r})"
