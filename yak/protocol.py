@@ -36,7 +36,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from yak import messages as m
-from yak.config import KIB, MAX_FRAME_CEILING, MIB
+from yak.config import KIB, MAX_FRAME_CEILING
 from yak.errors import ProtocolError, Refused, is_retriable
 from yak.model import MAX_INT
 
@@ -44,9 +44,10 @@ PROTOCOL_VERSION: Final = 1
 
 #: Bytes of the length before every payload.
 PREFIX: Final = 4
-#: A header may be this long: thousands of partitions in one fetch.  Beyond it, one request
-#: would hold up all others while it is parsed.
-MAX_HEADER_BYTES: Final = 1 * MIB
+#: Values that one header may hold: thousands of partitions in one heartbeat.  Beyond it, reading
+#: one request would hold up all others.  Counted by commas, colons and brackets, wherever they
+#: stand, and only in a header that is long enough to hold that many.
+MAX_HEADER_VALUES: Final = 250_000
 #: Pieces of an unfinished frame are merged while they are smaller than this, so that a frame
 #: sent byte by byte costs its bytes, and not an object for each of them.
 MERGE_BELOW_BYTES: Final = 16 * KIB
@@ -294,10 +295,8 @@ def _read_object(header: bytes) -> tuple[dict[str, Any], str]:
     A name that is there twice is lost in a plain decode.  So are its colons: as many names as
     colons proves that there is none (a colon in a string only costs the slow way).
     """
-    if len(header) > MAX_HEADER_BYTES:
-        raise BadRequest(
-            None, f"the header has {len(header)} bytes, at most {MAX_HEADER_BYTES} are read"
-        )
+    if len(header) > MAX_HEADER_VALUES and sum(map(header.count, b",:[{")) > MAX_HEADER_VALUES:
+        raise BadRequest(None, f"the header holds more than {MAX_HEADER_VALUES} values")
     try:
         members = _decode_any(header)
     except msgspec.ValidationError as e:

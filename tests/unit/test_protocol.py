@@ -1,0 +1,502 @@
+"""yak.protocol: bytes to frames to messages and back, without a wire."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from yak import messages as m
+from yak import protocol
+from yak.config import Settings
+from yak.errors import ERRORS, ProtocolError, Refused
+from yak.model import MAX_INT
+from yak.protocol import (
+    MAX_HEADER_VALUES,
+    MERGE_BELOW_BYTES,
+    BadRequest,
+    Foreign,
+    Frame,
+    FrameReader,
+    Part,
+    RequestDecoder,
+    TooLarge,
+    validate_records,
+)
+
+MAX = 1 << 20
+
+
+def wire(header: bytes, *buffers: bytes) -> bytes:
+    return b"".join(protocol.frame(header, buffers))
+
+
+def cut(data: bytes, sizes: Sequence[int]) -> Iterator[bytes]:
+    """The data in pieces of these sizes, over and over."""
+    at = 0
+    while at < len(data):
+        for size in sizes:
+            yield data[at : at + size]
+            at += size
+
+
+def read(reader: FrameReader, data: bytes, sizes: Sequence[int]) -> list[Part]:
+    parts = []
+    for piece in cut(data, sizes):
+        parts += reader.feed(piece)
+        assert reader.mid_frame == (reader.partial_bytes > 0)
+    return parts
+
+
+# -- Frames ---------------------------------------------------------------------------------------
+
+headers = st.binary(max_size=60).filter(lambda b: b"\n" not in b and not b.startswith(b"\0"))
+bodies = st.binary(max_size=300) | st.integers(0, 3 * MERGE_BELOW_BYTES).map(lambda n: b"\n" * n)
+
+
+@given(
+    frames=st.lists(st.tuples(headers, bodies), max_size=6),
+    sizes=st.lists(st.sampled_from([1, 2, 3, 4, 5, 63, 1000, 20_000, 70_000]), min_size=1),
+)
+def test_frames_survive_being_cut_anywhere(
+    frames: list[tuple[bytes, bytes]], sizes: list[int]
+) -> None:
+    data = b"".join(wire(header, body) for header, body in frames)
+    if len(data) > 10_000:
+        sizes = [size * 97 for size in sizes]
+    reader = FrameReader(MAX)
+    assert read(reader, data, sizes) == [Frame(header, body) for header, body in frames]
+    assert reader.partial_bytes == 0
+
+
+def test_a_frame_cut_at_every_byte() -> None:
+    data = wire(b'{"a":1}', b"body\nbody\n") + wire(b"{}")
+    for at in range(len(data) + 1):
+        reader = FrameReader(MAX)
+        parts = reader.feed(data[:at]) + reader.feed(data[at:])
+        assert parts == [Frame(b'{"a":1}', b"body\nbody\n"), Frame(b"{}", b"")]
+
+
+def test_the_newline_may_be_missing_where_nothing_follows() -> None:
+    assert FrameReader(MAX).feed(b"\0\0\0\x02{}") == [Frame(b"{}", b"")]
+    assert FrameReader(MAX).feed(b"\0\0\0\x03{}\n") == [Frame(b"{}", b"")]
+    assert protocol.split_payload(b"{}\nbody") == Frame(b"{}", b"body")
+
+
+def test_an_empty_payload_is_a_frame() -> None:
+    reader = FrameReader(MAX)
+    assert read(reader, b"\0\0\0\0" * 2, [3]) == [Frame(b"", b"")] * 2
+
+
+def test_partial_bytes_are_what_has_arrived_not_what_was_announced() -> None:
+    reader = FrameReader(MAX)
+    assert reader.feed(wire(b"{}") + MAX.to_bytes(4) + b"x" * 10) == [Frame(b"{}", b"")]
+    assert reader.partial_bytes == 14
+    assert reader.feed(b"y" * 5) == []
+    assert reader.partial_bytes == 19
+    reader.drop()
+    assert (reader.partial_bytes, reader.mid_frame, reader.feed(b"z" * MAX)) == (0, False, [])
+
+
+def test_a_frame_sent_byte_by_byte_is_held_in_few_pieces() -> None:
+    reader = FrameReader(MAX)
+    reader.feed(MAX.to_bytes(4))
+    for _ in range(3 * MERGE_BELOW_BYTES):
+        reader.feed(b"x")
+    assert reader.partial_bytes == 3 * MERGE_BELOW_BYTES + 4
+    assert len(reader._pieces) < 20
+    (part,) = reader.feed(b"x" * MAX)[:1]
+    assert part == Frame(b"x" * MAX, b"")
+
+
+@pytest.mark.parametrize("sizes", [[1], [4], [100]])
+def test_after_too_long_a_length_nothing_more_is_read(sizes: list[int]) -> None:
+    reader = FrameReader(100)
+    data = wire(b"{}") + (101).to_bytes(4) + wire(b"{}") * 3
+    assert read(reader, data, sizes) == [Frame(b"{}", b""), TooLarge(101)]
+    assert reader.partial_bytes == 0
+
+
+def test_the_largest_frame_fits() -> None:
+    assert FrameReader(100).feed(wire(b"x" * 99)) == [Frame(b"x" * 99, b"")]
+
+
+@pytest.mark.parametrize("sizes", [[1], [1000]])
+def test_another_dialect_is_handed_on_whole(sizes: list[int]) -> None:
+    payload = b"\0\x12\0\x03\n\0\0"
+    data = len(payload).to_bytes(4) + payload + wire(b"{}")
+    assert read(FrameReader(MAX), data, sizes) == [Foreign(payload), Frame(b"{}", b"")]
+    assert "api key 18, version 3" in protocol.foreign_dialect(payload).message
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"\x16\x03\x01\x02", "TLS"),
+        (b"GET ", "HTTP"),
+        (b"HEAD", "HTTP"),
+        (b"SSH-", "SSH"),
+        (b'{"ty', "without the 4 bytes"),
+        (b"\xff\xff\xff\xff", "smaller batches"),
+    ],
+)
+def test_too_long_a_length_that_is_another_protocol_is_recognised(data: bytes, said: str) -> None:
+    refused = protocol.too_large(int.from_bytes(data), 12345)
+    assert refused.name == "FRAME_TOO_LARGE"
+    assert said in refused.message
+    assert "12345" in refused.message
+
+
+# -- Requests -------------------------------------------------------------------------------------
+
+DECODER = RequestDecoder(m.BrokerRequest)
+
+
+def refused(header: bytes) -> BadRequest:
+    with pytest.raises(BadRequest) as caught:
+        DECODER.decode(header)
+    assert caught.value.name == "INVALID_REQUEST"
+    assert len(caught.value.message) < 1000
+    return caught.value
+
+
+NO_OBJECT = [
+    b"",
+    b"[]",
+    b"1",
+    b"null",
+    b'"status"',
+    b"{",
+    b'{"type":"status","id":1}x',
+    b'{"type":"status","id":1}{}',
+    b'{"type":"status","id":1,}',
+    b'{"type":"status","id":01}',
+    b"{'type':'status','id':1}",
+    b'{"type":"status","id":1,"x":[}]}',
+    b'{"type":"status","id":1,"x":"\x01"}',
+    b'\xef\xbb\xbf{"type":"status","id":1}',
+    b'{"type":"status","id":1,"x":"\xff"}',
+    b'{"type":"status","id":1,"\xc3\x28":1}',
+    b'{"type":"status","id":1,"x":"\xed\xa0\x80"}',
+    b'{"type":"status","id":1,"x":"\\ud800"}',
+    b'{"type":"status","id":1,"x":"\\udc00"}',
+    b'{"type":"status","id":"\\ud800"}',
+    b'{"type":"status","id":"\\ud800","x":1e999}',
+    b'{"type":"status","id":1,"x":NaN}',
+    b'{"type":"status","id":1,"x":-Infinity}',
+    b'{"type":"status","id":1,"x":1e999,"y":NaN}',
+    b'{"type":"status","id":1,"id":1}',
+    b'{"type":"status","id":1,"\\u0069d":1}',
+    b'{"type":"status","id":1,"x":{"a":1,"a":1}}',
+    b'{"type":"status","id":1,"x":[[{"a":":","a":1}]]}',
+    b'{"type":"status","id":1,"x":1e999,"y":1,"y":2}',
+    b'{"type":"status","id":1,"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    b'{"type":"status","id":1,"x":1e999,"y":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    b'{"a":' * 100_000,
+    b'{"type":"status","id":1,"x":[' + b"1," * MAX_HEADER_VALUES + b"1]}",
+]
+
+
+@pytest.mark.parametrize("header", NO_OBJECT, ids=lambda header: repr(header[:50]))
+def test_what_is_no_strict_json_object_has_no_id(header: bytes) -> None:
+    assert refused(header).id is None
+
+
+FIELDS: list[tuple[bytes, int | str | None, str]] = [
+    (b"{}", None, "`type`"),
+    (b'{"id":7}', 7, "`type`"),
+    (b'{"type":null,"id":7}', 7, "`type`"),
+    (b'{"type":"status"}', None, "`id`"),
+    (b'{"type":"status","id":null}', None, "`id`"),
+    (b'{"type":"status","id":true}', None, "`id`"),
+    (b'{"type":"status","id":1.0}', None, "`id`"),
+    (b'{"type":"status","id":-1}', -1, "`id`"),
+    (b'{"type":"status","id":9007199254740992}', MAX_INT + 1, "`id`"),
+    (b'{"type":"status","id":%s}' % (b"9" * 30), None, "`id`"),
+    (b'{"type":"status","id":%s}' % (b"9" * 5000), None, "`id`"),
+    (b'{"type":"coffee","id":"a"}', "a", "'coffee'"),
+    (b'{"type":"fetch","id":"\xc3\xa9"}', "é", "`partitions`"),
+    (b'{"type":"fetch","id":7,"partitions":[["t",0,-1]]}', 7, "`partitions[0][2]`"),
+    (b'{"type":"fetch","id":7,"partitions":[["t",0,true]]}', 7, "`partitions[0][2]`"),
+    (b'{"type":"fetch","id":7,"partitions":[["t",0]]}', 7, "`partitions[0]`"),
+    (b'{"type":"fetch","id":7,"partitions":[],"wait_ms":60001}', 7, "60000"),
+    (b'{"type":"fetch","id":7,"partitions":[],"wait_ms":null}', 7, "`wait_ms`"),
+    (b'{"type":"create_topic","id":7,"topic":1}', 7, "`topic`"),
+    (
+        b'{"type":"create_topic","id":7,"topic":"t","partitions":%s}' % (b"9" * 30),
+        7,
+        "`partitions`",
+    ),
+    (b'{"type":"create_topic","id":7,"topic":"t","config":{"x":[%s]}}' % (b"9" * 20), 7, "64 bits"),
+    (b'{"type":"status","id":7,"x":%s}' % (b"1" * 4000), 7, "64 bits"),
+    (b'{"type":"status","id":7,"x":%s}' % (b"1" * 5000), 7, "out of range"),
+    (b'{"type":"status","id":7,"x":1e999}', 7, "out of range"),
+    (b'{"type":"\xf0\x9f\x90\x82%s","id":7}' % (b"x" * 90_000), 7, "unknown type"),
+]
+
+
+@pytest.mark.parametrize(("header", "id_", "named"), FIELDS, ids=lambda v: repr(v)[:50])
+def test_a_wrong_field_is_named_and_the_id_echoed(
+    header: bytes, id_: int | str | None, named: str
+) -> None:
+    error = refused(header)
+    assert error.id == id_
+    assert type(error.id) is type(id_)
+    assert named in error.message
+    answer = protocol.encode_answer(error.id, protocol.error_answer(error))
+    assert json.loads(answer)["id"] == id_
+
+
+GOOD = [
+    (b'{"type":"status","id":1}', m.Status(id=1)),
+    (b' { "type" : "status" , "id" : "" } ', m.Status(id="")),
+    (b'{"type":"status","id":1,"x":"a:b::","y:":{"z":":"}}', m.Status(id=1)),
+    (b'{"type":"status","id":1,"x":[{"a":1},{"a":1}],"a":2}', m.Status(id=1)),
+    (b'{"\\u0074ype":"st\\u0061tus","id":9007199254740991}', m.Status(id=MAX_INT)),
+    (b'{"type":"hello","id":1,"client":"\\ud83d\\udc02"}', m.Hello(id=1, client="🐂")),
+    (b'{"type":"group","id":1,"group":"%s"}' % (b"," * 900), m.GroupInfo(id=1, group="," * 900)),
+]
+
+
+@pytest.mark.parametrize(("header", "request_"), GOOD, ids=lambda v: repr(v)[:50])
+def test_a_good_request_however_it_is_written(header: bytes, request_: m.Request) -> None:
+    assert DECODER.decode(header) == request_
+
+
+def test_a_long_header_of_few_values_is_taken() -> None:
+    group = "," * (MAX_HEADER_VALUES - 100)
+    header = protocol.encode_request(m.GroupInfo(id=1, group=group + "x" * 10_000_000))
+    request = DECODER.decode(header)
+    assert isinstance(request, m.GroupInfo)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=10,
+)
+
+
+@given(json_values)
+def test_unknown_fields_are_ignored_whatever_they_hold(value: Any) -> None:
+    header = json.dumps({"type": "status", "id": 1, "x": value}, ensure_ascii=False).encode()
+    assert DECODER.decode(header) == m.Status(id=1)
+
+
+@given(st.binary(max_size=80) | json_values.map(lambda value: json.dumps(value).encode()))
+def test_whatever_comes_is_refused_in_order(header: bytes) -> None:
+    refused(header)
+
+
+def test_a_decoder_of_one_kind() -> None:
+    decoder = RequestDecoder(m.Beat)
+    assert decoder.decode(b'{"type":"heartbeat","id":1,"number":2,"heard":3}') == m.Beat(
+        id=1, number=2, heard=3
+    )
+    with pytest.raises(BadRequest, match="this port answers heartbeat"):
+        decoder.decode(b'{"type":"status","id":1}')
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        m.Produce(id=1, topic="t", partition=0, count=2, producer=7, sequence=0),
+        m.Fetch(id="x", partitions=[("t", 0, 41)], wait_ms=500),
+        m.Replicate(id=2, broker=3, epoch=4, from_=17),
+        m.Register(id=3, role="producer", topics=[]),
+    ],
+)
+def test_requests_come_back_as_they_were(request_: m.Request) -> None:
+    assert DECODER.decode(protocol.encode_request(request_)) == request_
+
+
+# -- Answers and pushes ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("id_", [0, MAX_INT, -1, 2**64 - 1, -(2**63), "a\n\U0001f402", None])
+def test_an_answer_begins_with_its_id(id_: int | str | None) -> None:
+    header = protocol.encode_answer(id_, m.Done())
+    assert header.startswith(b'{"id":')
+    assert json.loads(header) == {"id": id_, "ok": True}
+    head = protocol.decode_head(header)
+    assert head == protocol.AnswerHead(id=id_, ok=True)
+
+
+def test_a_good_answer_may_use_the_names_of_an_errors_fields() -> None:
+    answer = m.FollowAnswer(epoch=3, truncate_to=17, sum="00000000")
+    header = b'{"id":1,"ok":true,"leader":2,"start":"x",%b' % msgspec.json.encode(answer)[1:]
+    assert protocol.decode_head(header) == protocol.AnswerHead(id=1, ok=True)
+    assert protocol.decode_answer(header, m.FollowAnswer) == answer
+
+
+def test_an_error_answer_carries_what_it_promises() -> None:
+    hint = m.LeaderHint(2, "127.0.0.1", 9093)
+    answer = protocol.error_answer(Refused("NOT_LEADER", "2 leads", leader=hint, expected=None))
+    header = protocol.encode_answer(7, answer)
+    assert json.loads(header) == {
+        "id": 7,
+        "ok": False,
+        "error": "NOT_LEADER",
+        "message": "2 leads",
+        "retriable": True,
+        "leader": {"id": 2, "host": "127.0.0.1", "port": 9093},
+    }
+    head = protocol.decode_head(header)
+    assert head is not None
+    assert (head.error, head.retriable, head.leader, head.expected) == (
+        "NOT_LEADER",
+        True,
+        hint,
+        None,
+    )
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_every_error_says_whether_to_retry(name: str) -> None:
+    assert protocol.error_answer(Refused(name, "x")).retriable is ERRORS[name][0]
+
+
+def test_a_push_has_no_id() -> None:
+    view = m.ClusterView(
+        cluster="c", version=1, epoch=2, leader=None, isr=[], settings=Settings(), brokers=[]
+    )
+    header = protocol.encode_push(view)
+    assert header.startswith(b'{"type":"cluster",')
+    assert protocol.decode_head(header) is None
+    assert protocol.decode_answer(header, m.ClusterView) == view
+
+
+@pytest.mark.parametrize(
+    "header", [b"", b"[]", b'{"id":1,"ok":1}', b'{"id":{},"ok":true}', b'{"id":1,"ok":tr\xff']
+)
+def test_what_is_no_answer_breaks_the_protocol(header: bytes) -> None:
+    with pytest.raises(ProtocolError, match="no answer"):
+        protocol.decode_head(header)
+
+
+def test_an_answer_of_another_type_breaks_the_protocol() -> None:
+    with pytest.raises(ProtocolError, match="no ProduceAnswer"):
+        protocol.decode_answer(b'{"id":1,"ok":true}', m.ProduceAnswer)
+
+
+# -- Records --------------------------------------------------------------------------------------
+
+A = b'{"value":1}\n'
+B = b'{"value":2}\n'
+
+#: count, body, what the message says
+BAD_BODIES: list[tuple[int, bytes, str]] = [
+    (1, b"", "empty"),
+    (0, b"", "at least 1"),
+    (0, A, "at least 1"),
+    (3, A + B, "2 lines, count says 3"),
+    (1, A + B, "2 lines, count says 1"),
+    (2, A + B[:-1], "last line (2) is not closed"),
+    (2, A[:-1] + b"\r\n" + B, "line 1 of the body: it holds a carriage return"),
+    (1, b'{"value":\r1}\n', "line 1 of the body: it holds a carriage return"),
+    (2, A[:-1] + b"\r" + B, "count says 2"),
+    (2, b"\n" + A, "line 1 of the body: it is blank"),
+    (3, A + b"\n" + B, "line 2 of the body: it is blank"),
+    (2, A + b"\n", "line 2 of the body: it is blank"),
+    (2, A + b"  \n", "line 2 of the body: it is blank"),
+    (1, b" " + A, "line 1 of the body: it is not one JSON object"),
+    (2, A + b" " + B, "line 2 of the body: it is not one JSON object"),
+    (1, b'{"value":1} \n', "line 1 of the body: it is not one JSON object"),
+    (1, b'{"value":1}{"value":2}\n', "line 1 of the body"),
+    (2, b'{"value":1}{"value":\n2}\n', "line 1 of the body"),
+    (2, b'{"value":\n1}\n', "line 1 of the body"),
+    (2, b'{"value":1},\n{"value":2}\n', "line 1 of the body"),
+    (2, A + b'[{"value":1}]\n', "line 2 of the body: it is not one JSON object"),
+    (1, b"{hello}\n", "line 1 of the body"),
+    (1, b'{"value":{"a":1}\n', "line 1 of the body"),
+    (1, b'{"value":[{}\n{}]}\n', "2 lines"),
+    (2, b'{"value":[{}\n{}]}\n', "line 1 of the body"),
+    (2, A + b'{"key":"a"}\n', "line 2 of the body: the field `value` is missing"),
+    (1, b'{"value":1,"key":1}\n', "field `key`"),
+    (1, b'{"value":1,"headers":null}\n', "field `headers`"),
+    (1, b'{"value":1,"headers":[["a"]]}\n', "field `headers[0]`"),
+    (1, b'{"value":1,"headers":[["a","b","c"]]}\n', "field `headers[0]`"),
+    (1, b'{"value":1,"headers":[[null,"b"]]}\n', "field `headers[0][0]`"),
+    (1, b'{"value":1,"headers":[["a",1]]}\n', "field `headers[0][1]`"),
+    (1, b'{"value":1,"timestamp":null}\n', "field `timestamp`"),
+    (1, b'{"value":1,"timestamp":true}\n', "field `timestamp`"),
+    (1, b'{"value":1,"timestamp":1.5}\n', "field `timestamp`"),
+    (1, b'{"value":1,"timestamp":-1}\n', "field `timestamp`"),
+    (1, b'{"value":1,"timestamp":9007199254740992}\n', "field `timestamp`"),
+    (1, b'{"value":NaN}\n', "line 1"),
+    (1, b'{"value":[-Infinity]}\n', "line 1"),
+    (1, b'{"value":01}\n', "line 1"),
+    (1, b'{"value":"\\ud800"}\n', "line 1"),
+    (1, b'{"value":{"\\udc00":1}}\n', "line 1"),
+    (1, b'{"value":"\x00"}\n', "line 1"),
+    (2, A + b'{"value":"\xff"}\n', "line 2 of the body: it is not UTF-8"),
+    (1, b'{"value":1,"x":"\xed\xa0\x80"}\n', "not UTF-8"),
+    (1, b"\xef\xbb\xbf" + A, "not one JSON object"),
+    (1, b'{"value":' + b"[" * 100_000 + b"]" * 100_000 + b"}\n", "nested too deep"),
+    (500, A * 499 + b'{"valve":1}\n', "line 500 of the body"),
+    (1, b"\n" * 1_000_000, "1000000 lines"),
+]
+
+
+@pytest.mark.parametrize(("count", "body", "said"), BAD_BODIES, ids=lambda v: repr(v)[:50])
+def test_a_bad_body_is_refused_and_its_line_named(count: int, body: bytes, said: str) -> None:
+    for form in (body, memoryview(body)):
+        with pytest.raises(Refused) as caught:
+            validate_records(form, count)
+        assert caught.value.name == "INVALID_RECORD"
+        assert said in caught.value.message
+        assert len(caught.value.message) < 1000
+
+
+GOOD_LINES = [
+    A,
+    b'{"key":"a","value":null}\n',
+    b'{"key":null,"value":1}\n',
+    b'{ "value" : [ 1 , 2 ] }\n',
+    b'{"value":[1.0,1e2,-0,1.50,1E+2,1e999]}\n',
+    b'{"value":%s}\n' % (b"7" * 4000),
+    b'{"value":"\\u0041\\/\\n\\u00e9\\ud83d\\udc02"}\n',
+    '{"value":"grüß 🐂\u2028\u0085","key":"ключ"}\n'.encode(),
+    b'{"headers":[["a","b"],["a",null],["",""]],"value":1}\n',
+    b'{"timestamp":9007199254740991,"value":1,"headers":[]}\n',
+    b'{"value":1,"x":{"y":[1,2]},"enc":"base64"}\n',
+    b'{"value":"}\\n{ }{ "}\n',
+    b'{"value":' + b"[" * 50 + b"]" * 50 + b"}\n",
+    b'{"value":1,"value":2}\n',
+]
+
+
+@pytest.mark.parametrize("line", GOOD_LINES, ids=lambda line: repr(line[:40]))
+def test_a_good_body_passes(line: bytes) -> None:
+    validate_records(line, 1)
+    validate_records(memoryview(line * 3), 3)
+
+
+def test_all_good_lines_together() -> None:
+    validate_records(b"".join(GOOD_LINES), len(GOOD_LINES))
+
+
+@given(st.lists(json_values, min_size=1, max_size=5), st.data())
+def test_one_byte_more_or_less_never_passes_unseen(values: list[Any], data: st.DataObject) -> None:
+    """What passes is `count` objects, one a line, each with a value, whatever was done to it."""
+    body = b"".join(json.dumps({"value": v}, ensure_ascii=False).encode() + b"\n" for v in values)
+    validate_records(body, len(values))
+    at = data.draw(st.integers(0, len(body)))
+    piece = data.draw(
+        st.sampled_from([b"", b"\n", b"}\n{", b"\r", b" ", b"{", b"}", b"\xff", b","])
+    )
+    spoiled = body[:at] + piece + body[at + (not piece) :]
+    try:
+        validate_records(spoiled, len(values))
+    except Refused:
+        return
+    lines = spoiled.split(b"\n")
+    assert lines.pop() == b""
+    assert len(lines) == len(values)
+    assert all("value" in json.loads(line) for line in lines)
+    assert all(line[:1] == b"{" and line[-1:] == b"}" and b"\r" not in line for line in lines)

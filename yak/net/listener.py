@@ -1,0 +1,117 @@
+"""One listening socket, and an accept that waits when the process is out of file descriptors.
+
+The loops' own servers differ there: asyncio's retries after a second, uvloop's drops the waiting
+clients or closes its server.  Here both do the same: accepting pauses for ACCEPT_PAUSE_S, the
+clients wait in the kernel's backlog, and the loop never spins on a socket that stays readable.
+
+A name with several addresses is bound to one of them (IPv4 first), so that there is one port
+even where the system chooses it.  It knows no protocol and keeps no list of what it accepted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import socket
+from collections.abc import Callable
+from typing import Final
+
+from yak.errors import Fatal
+from yak.model import Address
+
+#: Out of file descriptors: how long until the next try.
+ACCEPT_PAUSE_S: Final = 0.1
+#: Connections taken in one turn of the loop, so that a crowd at the door does not stop the rest.
+ACCEPT_BATCH: Final = 64
+#: Clients that may wait in the kernel; it cuts this to its own limit.
+BACKLOG: Final = 1024
+
+_log = logging.getLogger(__name__)
+
+
+class Listener:
+    """Hands every accepted socket, non-blocking, to `accepted`, which owns it from then on."""
+
+    def __init__(self, sock: socket.socket, accepted: Callable[[socket.socket], None]) -> None:
+        self._socket = sock
+        self._accepted = accepted
+        self._loop = asyncio.get_running_loop()
+        self._pause: asyncio.TimerHandle | None = None
+        self._short = False
+        self.address = Address(*sock.getsockname()[:2])
+        self._loop.add_reader(sock, self._ready)
+
+    @classmethod
+    async def open(
+        cls, host: str, port: int, accepted: Callable[[socket.socket], None]
+    ) -> Listener:
+        """Bind and listen; port 0 takes any free one.  Raises Fatal."""
+        where = Address(host, port)
+        try:
+            found = await asyncio.get_running_loop().getaddrinfo(
+                host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            )
+        except OSError as e:
+            raise Fatal(f"cannot listen on {where}: the host {host!r} is unknown ({e})") from e
+        family, kind, proto, _, bound = min(found, key=lambda one: one[0] != socket.AF_INET)
+        sock = socket.socket(family, kind, proto)
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.settimeout(0)
+            sock.bind(bound)
+            sock.listen(BACKLOG)
+        except OSError as e:
+            sock.close()
+            raise Fatal(f"cannot listen on {where}: {_cause(e)}") from e
+        return cls(sock, accepted)
+
+    def close(self) -> None:
+        """Stop listening; clients in the backlog are turned away by the kernel."""
+        if self._pause is not None:
+            self._pause.cancel()
+        if self._socket.fileno() >= 0:
+            self._loop.remove_reader(self._socket)
+            self._socket.close()
+
+    def _ready(self) -> None:
+        for _ in range(ACCEPT_BATCH):
+            try:
+                client, _ = self._socket.accept()
+            except BlockingIOError:
+                return
+            except (ConnectionAbortedError, InterruptedError):
+                continue
+            except OSError as e:
+                self._wait(e)
+                return
+            self._short = False
+            client.settimeout(0)
+            self._accepted(client)
+
+    def _wait(self, error: OSError) -> None:
+        """Every other error of accept is a shortage, and only time helps."""
+        if not self._short:
+            _log.warning("accepting waits on %s: %s", self.address, error)
+        self._short = True
+        self._loop.remove_reader(self._socket)
+        self._pause = self._loop.call_later(ACCEPT_PAUSE_S, self._resume)
+
+    def _resume(self) -> None:
+        self._pause = None
+        self._loop.add_reader(self._socket, self._ready)
+
+
+def _cause(error: OSError) -> str:
+    match error.errno:
+        case errno.EADDRINUSE:
+            return (
+                "the port is in use, perhaps by another broker that still runs; "
+                "stop it, or choose another port (0 takes any free one)"
+            )
+        case errno.EACCES:
+            return "this user may not use the port; choose one above 1023"
+        case errno.EADDRNOTAVAIL:
+            return "this machine has no such address; listen on 127.0.0.1, or 0.0.0.0 for all"
+        case _:
+            return error.strerror or str(error)
