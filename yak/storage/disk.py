@@ -27,6 +27,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Protocol, TypeAlias
 
+from yak.errors import Fatal
+
 #: Bytes as they come from the wire or from an encoder; a memoryview's items are single bytes.
 Buffer: TypeAlias = bytes | memoryview
 
@@ -96,6 +98,33 @@ class Disk(Protocol):
 
     def close(self) -> None:
         """Close all files and let go of all locks."""
+
+
+def append_whole(disk: Disk, path: str, buffers: Sequence[Buffer], size: int) -> None:
+    """Append all of it, or nothing; the file is made where its `size` is 0.
+
+    Raises OSError once the file is cut back to `size` bytes, or Fatal where not even that works.
+    """
+    try:
+        if not size:
+            disk.create(path)
+        append_all(disk, path, buffers)
+    except OSError:
+        try:
+            _cut_back(disk, path, size)
+        except OSError as e:
+            raise Fatal(
+                f"{path}: a write failed, and so did cutting it back: {e}; look at the disk, then "
+                "start this process again: it removes what is not whole"
+            ) from e
+        raise
+
+
+def _cut_back(disk: Disk, path: str, size: int) -> None:
+    if size:
+        disk.truncate(path, size)
+    elif disk.exists(path):
+        disk.unlink(path)
 
 
 def append_all(disk: Disk, path: str, buffers: Sequence[Buffer]) -> None:

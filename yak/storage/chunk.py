@@ -1,0 +1,144 @@
+"""Operations as bytes: one after the other, a line each, and for `append` its body behind it.
+
+    {"index":18,…,"op":"append",…,"size":57,…,"sum":"4c1d22e0"}\\n     the line
+    {"key":"a","value":1}\\n{"key":"b","value":{"x":2}}\\n              its body, 57 bytes
+
+* `parse_chunk` proves a whole chunk, as a leader sent it: sums, indexes, epochs, bodies.
+* `walk` steps over operations that were proved before, as fast as Python steps: it is for
+  bytes that this process wrote itself.
+
+It does not know where in which file they lie.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+import msgspec
+
+from yak.core import ops
+from yak.core.ops import BrokenLine, Op
+from yak.storage.disk import Buffer
+
+#: Where in a line its running sum stands: …,"sum":"4c1d22e0"}\n
+_SUM: Final = slice(-11, -3)
+#: What follows the part of the line that the sum covers.
+SUM_TAIL_BYTES: Final = len(b',"sum":"00000000"}\n')
+
+
+class Entry(NamedTuple):
+    """An operation and its very bytes; body: empty where there is none."""
+
+    op: Op
+    line: bytes
+    body: Buffer
+
+
+class Head(msgspec.Struct):
+    """What finding one's way needs of an operation.  `value` is a record's, never an operation's.
+
+    offset, count, size, crc: of `append`.
+    """
+
+    index: int
+    epoch: int
+    time: int
+    op: str
+    offset: int = 0
+    count: int = 0
+    size: int = 0
+    crc: str = ""
+
+
+class Step(NamedTuple):
+    """One operation on a walk: it ends before `end`, counted from the data's beginning."""
+
+    head: Head
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Operations that follow one another, proved.
+
+    data: all their bytes, as they came.  entries: each with slices of its own.
+    """
+
+    data: bytes
+    entries: list[Entry]
+
+    @property
+    def ops(self) -> list[Op]:
+        return [entry.op for entry in self.entries]
+
+
+decode_head: Final = msgspec.json.Decoder(Head).decode
+
+
+def sum_of(line: bytes) -> str:
+    """The running sum that a line states."""
+    return line[_SUM].decode("ascii", "replace")
+
+
+def walk(data: bytes, start: int = 0) -> Iterator[Step]:
+    """The whole operations in `data`, one after the other; a part at the end is left out."""
+    while (newline := data.find(b"\n", start)) >= 0:
+        try:
+            head = decode_head(data[start : newline + 1])
+        except (msgspec.MsgspecError, UnicodeDecodeError) as e:
+            raise BrokenLine(f"not an operation: {e}: {data[start : start + 200]!r}") from e
+        end = newline + 1 + head.size
+        if end > len(data):
+            return
+        yield Step(head, start, end)
+        start = end
+
+
+def split(data: bytes) -> list[Entry]:
+    """The operations of bytes that were proved before.  Raises BrokenLine."""
+    entries = []
+    start = 0
+    while start < len(data):
+        entry = _entry(data, start)
+        entries.append(entry)
+        start += len(entry.line) + len(entry.body)
+    return entries
+
+
+def parse_chunk(data: Buffer, *, previous_sum: str, next_index: int, previous_epoch: int) -> Chunk:
+    """Prove that `data` is whole operations from `next_index` on.  Raises BrokenLine.
+
+    previous_sum, previous_epoch: of the operation below `next_index`.
+    """
+    data = bytes(data)  # no copy where it is bytes already
+    running, epoch, start = previous_sum, previous_epoch, 0
+    entries: list[Entry] = []
+    while start < len(data):
+        entry = _entry(data, start)
+        op, line, body = entry
+        running = ops.check_sum(line, running)
+        if op.index != next_index + len(entries):
+            raise BrokenLine(f"operation {op.index} where {next_index + len(entries)} was due")
+        if op.epoch < epoch:
+            raise BrokenLine(f"operation {op.index} is of epoch {op.epoch}, after epoch {epoch}")
+        if isinstance(op, ops.Append) and ops.crc_of(body) != op.crc:
+            raise BrokenLine(f"the body of operation {op.index} does not have the crc {op.crc}")
+        epoch = op.epoch
+        entries.append(entry)
+        start += len(line) + len(body)
+    return Chunk(data, entries)
+
+
+def _entry(data: bytes, start: int) -> Entry:
+    newline = data.find(b"\n", start)
+    if newline < 0:
+        raise BrokenLine(f"a line without its end: {data[start : start + 200]!r}")
+    line = data[start : newline + 1]
+    op = ops.decode(line)
+    end = newline + 1 + ops.body_size(op)
+    if end > len(data):
+        raise BrokenLine(f"operation {op.index} ends {end - len(data)} bytes after the data does")
+    return Entry(op, line, data[newline + 1 : end])

@@ -1,0 +1,275 @@
+"""A data directory: whose it is, its lock, and what must be known before the log is read.
+
+    data/broker-1/lock         held by the process that runs here, for as long as it lives
+    data/broker-1/meta.json    {"format":1,"kind":"broker","broker":1,"cluster":"…","disk":"…",
+                                "epoch":3,"suspect":null,
+                                "running":{"inc":"…","boot_id":"…","fsync":"always"}}
+
+Rules:
+
+* meta.json is replaced whole and durably, before anything that depends on it happens.
+* A directory belongs to one kind of process, one broker id, and once it has joined, one cluster.
+  Anything else, and a directory with other things in it, is refused with one line.
+* `running` is there from `mark_running` to `mark_stopped`.  Found at the start, the last run did
+  not end in order:
+
+      the same boot id                          | whole: the page cache has what was written
+      another boot id, fsync=always             | whole: what counted was synced
+      another boot id, another fsync            | unclean: the end of the log may be missing
+
+  Without a boot id to be had, every boot counts as another one.
+* `suspect` says why this disk may lack what it once had ("torn", "damaged", "unclean").  It is
+  written before anything is cut, and stays until yak-zk has recorded it (`clear_suspicion`).
+
+It does not know the log, the partitions, or what yak-zk decides.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, Literal, TypeAlias
+
+import msgspec
+
+from yak.errors import Fatal
+from yak.messages import LogState
+from yak.storage.disk import Disk
+
+FORMAT: Final = 1
+#: Linux's: a fresh one at each boot of the machine.
+BOOT_ID_PATH: Final = "/proc/sys/kernel/random/boot_id"
+
+Kind: TypeAlias = Literal["broker", "zookeeper"]
+
+#: How much may be missing, from nothing to anything.
+_SEVERITY: Final[tuple[LogState, ...]] = ("whole", "torn", "unclean", "damaged")
+#: What may lie in a directory that is not yet yak's: a mount point's own, and what a first
+#: start leaves that was killed before it wrote meta.json.
+_HARMLESS: Final = frozenset({"lost+found", "lock", "meta.json.tmp"})
+
+
+class Running(msgspec.Struct, frozen=True):
+    """The run that has not ended yet.  inc: its incarnation; fsync: its mode."""
+
+    inc: str
+    boot_id: str
+    fsync: str
+
+
+class Meta(msgspec.Struct, kw_only=True):
+    """meta.json.  broker: 0 for yak-zk.  cluster: null before the first join.
+
+    disk: this directory's own id.  epoch: the highest one that the broker has persisted.
+    rewrite_from: the first operation that a failed sync may have lost.
+    """
+
+    format: int
+    kind: Kind
+    broker: int
+    cluster: str | None = None
+    disk: str
+    epoch: int = 0
+    suspect: LogState | None = None
+    rewrite_from: int | None = None
+    running: Running | None = None
+
+
+class _Version(msgspec.Struct):
+    format: int
+
+
+def worse(one: LogState, other: LogState) -> LogState:
+    """The state in which more may be missing."""
+    return max(one, other, key=_SEVERITY.index)
+
+
+def write_json_durably(disk: Disk, path: str, content: Any) -> None:
+    """Replace a file by this JSON: after a stop of any kind the old one or the new one is there."""
+    data = msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n"
+    temporary = path + ".tmp"
+    disk.write_file(temporary, data)
+    disk.sync(temporary)
+    disk.rename(temporary, path)
+    disk.sync_dir(path.rpartition("/")[0] or ".")
+
+
+def read_boot_id(path: str = BOOT_ID_PATH) -> str:
+    """This boot's id, or "" where the system does not tell."""
+    try:
+        return Path(path).read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+class DataDir:
+    """An open, locked directory.  Made by `open`.
+
+    path: of the directory.  meta: what meta.json holds; changed only by the methods here.
+    """
+
+    def __init__(self, disk: Disk, path: str, meta: Meta) -> None:
+        self.disk = disk
+        self.path = path
+        self.meta = meta
+
+    @classmethod
+    def open(
+        cls,
+        disk: Disk,
+        path: str,
+        *,
+        kind: Kind,
+        broker: int = 0,
+        boot_id: str = "",
+        new_id: Callable[[], str] = lambda: str(uuid.uuid4()),
+    ) -> DataDir:
+        """Lock the directory and read what it is; a new one is made.  Raises Fatal.
+
+        boot_id: of the running boot.  new_id: gives a new directory its disk id.
+        """
+        try:
+            _prepare(disk, path)
+            _lock(disk, path, kind)
+            file = f"{path}/meta.json"
+            if disk.exists(file):
+                meta = _read_meta(disk, file)
+                _check_owner(path, meta, kind, broker)
+                directory = cls(disk, path, meta)
+                directory._judge_last_run(boot_id)
+            else:
+                meta = Meta(format=FORMAT, kind=kind, broker=broker, disk=new_id())
+                directory = cls(disk, path, meta)
+                directory._save()
+        except OSError as e:
+            raise Fatal(
+                f"data directory {path}: {e.strerror or e}; give a directory that this user may "
+                "write to, with --data-dir"
+            ) from e
+        return directory
+
+    @property
+    def state(self) -> LogState:
+        """What is known of this disk before its log is read."""
+        return self.meta.suspect or "whole"
+
+    def save_epoch(self, epoch: int) -> None:
+        assert epoch >= self.meta.epoch, (epoch, self.meta.epoch)
+        if epoch != self.meta.epoch:
+            self.meta.epoch = epoch
+            self._save()
+
+    def save_cluster(self, cluster: str) -> None:
+        assert self.meta.cluster in (None, cluster), (cluster, self.meta.cluster)
+        if cluster != self.meta.cluster:
+            self.meta.cluster = cluster
+            self._save()
+
+    def mark_running(self, *, inc: str, boot_id: str, fsync: str) -> None:
+        """From now on an end without `mark_stopped` is noticed at the next start."""
+        self.meta.running = Running(inc, boot_id, fsync)
+        self._save()
+
+    def mark_stopped(self) -> None:
+        """The run ends in order.  What counted must be durable by now, whatever fsync mode."""
+        self.meta.running = None
+        self._save()
+
+    def suspect(self, state: LogState) -> None:
+        """Remember, before anything is cut, that something may be missing here."""
+        found = worse(self.state, state)
+        if found != self.state:
+            self.meta.suspect = found
+            self._save()
+
+    def sync_failed(self, durable: int) -> None:
+        """A sync failed, and the process is about to stop; operations up to `durable` are safe.
+
+        The system may think the rest written: only writing it again, elsewhere, makes it so.
+        """
+        self.meta.rewrite_from = min(self.meta.rewrite_from or durable + 1, durable + 1)
+        self.meta.suspect = worse(self.state, "unclean")
+        self._save()
+
+    @property
+    def rewrite_from(self) -> int | None:
+        """The first operation that must be written again, if there is one."""
+        return self.meta.rewrite_from
+
+    def rewritten(self) -> None:
+        """What a failed sync may have lost is in new, synced files."""
+        if self.meta.rewrite_from is not None:
+            self.meta.rewrite_from = None
+            self._save()
+
+    def clear_suspicion(self) -> None:
+        """yak-zk has recorded it: from now on that record decides."""
+        if self.meta.suspect is not None:
+            self.meta.suspect = None
+            self._save()
+
+    def _judge_last_run(self, boot_id: str) -> None:
+        last = self.meta.running
+        if last is None or last.fsync == "always" or (boot_id and last.boot_id == boot_id):
+            return
+        self.suspect("unclean")
+
+    def _save(self) -> None:
+        write_json_durably(self.disk, f"{self.path}/meta.json", self.meta)
+
+
+def _prepare(disk: Disk, path: str) -> None:
+    """The directory is there, and is ours or nobody's."""
+    if disk.exists(path) and not disk.is_dir(path):
+        raise Fatal(
+            f"data directory {path}: a file is in the way; move it, or give another directory "
+            "with --data-dir"
+        )
+    disk.mkdir(path)
+    names = disk.listdir(path)
+    foreign = [name for name in names if name not in _HARMLESS]
+    if foreign and "meta.json" not in names:
+        raise Fatal(
+            f"data directory {path}: there is no meta.json in it, but {foreign[0]!r}, so it is "
+            "not yak's; give an empty or a new directory with --data-dir"
+        )
+
+
+def _lock(disk: Disk, path: str, kind: Kind) -> None:
+    try:
+        disk.lock(f"{path}/lock")
+    except BlockingIOError as e:
+        name = "broker" if kind == "broker" else "yak-zk"
+        raise Fatal(
+            f"data directory {path}: another {name} runs on this directory; stop that one first, "
+            "or give this one its own with --data-dir"
+        ) from e
+
+
+def _read_meta(disk: Disk, file: str) -> Meta:
+    data = disk.read_file(file)
+    try:
+        version = msgspec.json.decode(data, type=_Version).format
+        if version != FORMAT:
+            raise Fatal(
+                f"{file}: format {version}, but this version of yak reads format {FORMAT}; "
+                "start the yak that wrote it, or give another directory with --data-dir"
+            )
+        return msgspec.json.decode(data, type=Meta)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as e:
+        raise Fatal(
+            f"{file}: not what yak writes there: {e}; keep the directory, and copy meta.json "
+            "back from a backup, or start with a new directory, which the leader fills"
+        ) from e
+
+
+def _check_owner(path: str, meta: Meta, kind: Kind, broker: int) -> None:
+    if (meta.kind, meta.broker) == (kind, broker):
+        return
+    owner = f"broker {meta.broker}" if meta.kind == "broker" else "yak-zk"
+    this = f"broker {broker}" if kind == "broker" else "yak-zk"
+    raise Fatal(
+        f"data directory {path}: it belongs to {owner}, and this is {this}; give this one its "
+        "own with --data-dir"
+    )

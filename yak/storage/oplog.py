@@ -1,0 +1,283 @@
+"""The operation log on disk: append, sync, read a range, truncate.
+
+    oplog/00000000000000000001.jsonl
+      {"format":1,"first":1,"sum":"00000000"}
+      {"index":1,"epoch":1,"time":1763800000000,"op":"lead","broker":1,"sum":"8d1b9f63"}
+      {"index":2,…,"op":"append",…,"size":57,"crc":"9ae0daaf","sum":"4c1d22e0"}
+      {"key":"a","value":1}
+      …
+
+Rules:
+
+* Every replica's files are the same, byte for byte: a new segment begins with the operation
+  that would make the file longer than `segment_bytes` (one that is longer than that by itself
+  gets a file alone), and a file never exists without an operation in it.
+* One append is one write.  Where the disk refuses it, the file is cut back to its last whole
+  operation and StorageError says the next index; nothing of the write counts.
+* Written is not durable.  `begin_sync` is taken on the thread that appends; the job's `run`
+  may run in another one while further operations are appended; then `job.index` is durable.
+  A truncation meanwhile lowers `job.index`: what was cut does not come back.
+* `truncate` first proves that both logs are the same below the point, then removes files from
+  the highest one down, syncs the directory, and cuts: a stop in between leaves no gap.
+* An operation in the file is never changed.
+
+    Invariant: sum, epochs and next_index are those of the last whole operation in the files.
+
+It does not know which operations are committed, and does not decide when to sync.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from yak.core import ops
+from yak.core.ops import BrokenLine, Op
+from yak.errors import Fatal
+from yak.storage.chunk import Chunk, Entry, Head, split, sum_of
+from yak.storage.disk import Buffer, Disk, SyncLater, append_whole
+from yak.storage.faults import Damaged, StorageError, SumMismatch
+from yak.storage.scan import Scan
+from yak.storage.segment import Segment
+from yak.storage.tail import MAX_TAIL_BYTES, Tail
+
+
+class SyncJob:
+    """A sync under way.  index: every operation up to it is durable once `run` has returned.
+
+    An OSError from `run` is final: what was not synced may be lost whatever a later sync says.
+    """
+
+    def __init__(self, index: int, files: list[SyncLater], sync_names: Callable[[], None]) -> None:
+        self.index = index
+        self._files = files
+        self._sync_names = sync_names
+
+    def run(self) -> None:
+        """Sync the files, then the directory if files were made.  Any thread may do it."""
+        for file in self._files:
+            file.run()
+        self._sync_names()
+
+
+def _nothing() -> None:
+    """No file was made, so the directory is as durable as it was."""
+
+
+class OpLog:
+    """See the module.  Made from a scan whose `cut` was carried out.
+
+    first_index: of the log's first operation.  next_index: of the next one to be appended.
+    sum: the running sum at the end.  epochs: (epoch, its first index), rising.
+    """
+
+    def __init__(
+        self, disk: Disk, scan: Scan, segment_bytes: int, tail_bytes: int = MAX_TAIL_BYTES
+    ) -> None:
+        self._disk = disk
+        self._directory = scan.directory
+        self._segment_bytes = segment_bytes
+        self._segments = list(scan.segments)
+        self._first_sum = scan.first_sum
+        self._tail = Tail(scan.next_index, tail_bytes)
+        self._unsynced: dict[str, None] = {}
+        self._names_unsynced = False
+        self._job: SyncJob | None = None
+        self.first_index = scan.first_index
+        self.next_index = scan.next_index
+        self.sum = scan.sum
+        self.epochs = list(scan.epochs)
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(segment.size for segment in self._segments)
+
+    # -- Writing ----------------------------------------------------------------------------------
+
+    def append(self, operations: Sequence[tuple[Op, Buffer | None]]) -> None:
+        """Encode operations, each with its body if it has one, and write them at the end."""
+        entries = []
+        running = self.sum
+        for number, (op, body) in enumerate(operations, self.next_index):
+            assert op.index == number, (op, number)
+            assert ops.body_size(op) == len(body or b""), op
+            line, running = ops.encode(op, running)
+            entries.append(Entry(op, line, body or b""))
+        self._append(entries)
+
+    def append_copied(self, chunk: Chunk) -> None:
+        """Write the leader's very bytes, which `parse_chunk` proved to follow this log's end."""
+        if chunk.entries:
+            assert chunk.entries[0].op.index == self.next_index, (chunk.ops[0], self.next_index)
+            self._append(chunk.entries, chunk.data)
+
+    def _append(self, entries: list[Entry], data: bytes | None = None) -> None:
+        """data: the entries' bytes in one piece, where they came so."""
+        segment = self._segments[-1] if self._segments else self._segment(self.next_index, self.sum)
+        size, start = segment.size, 0
+        for number, (op, line, body) in enumerate(entries):
+            length = len(line) + len(body)
+            if size + length > self._segment_bytes and size > len(segment.header):
+                self._write(segment, entries[start:number])
+                previous = sum_of(entries[number - 1].line) if number else self.sum
+                segment = self._segment(op.index, previous)
+                size, start = len(segment.header), number
+            size += length
+        self._write(segment, entries[start:], None if start else data)
+
+    def _segment(self, first: int, previous_sum: str) -> Segment:
+        return Segment(self._directory, first, previous_sum)
+
+    def _write(self, segment: Segment, entries: list[Entry], data: bytes | None = None) -> None:
+        """One write to one file: these operations, and its first line where it is new."""
+        if not entries:
+            return
+        buffers: list[Buffer] = [] if segment.written else [segment.header]
+        if data is not None:
+            buffers.append(data)
+        else:
+            for _, line, body in entries:
+                buffers.append(line)
+                if body:
+                    buffers.append(body)
+        try:
+            append_whole(self._disk, segment.path, buffers, segment.written)
+        except OSError as e:
+            raise StorageError(
+                f"{segment.path}: {e.strerror or e}; the log was cut back to operation "
+                f"{self.next_index - 1}, nothing of the write counts",
+                self.next_index,
+            ) from e
+        self._admit(segment, entries)
+
+    def _admit(self, segment: Segment, entries: list[Entry]) -> None:
+        """The operations are in the file: now they count."""
+        if not segment.written:
+            self._segments.append(segment)
+            self._names_unsynced = True
+        epoch = self.epochs[-1][0] if self.epochs else 0
+        for op, line, body in entries:
+            if op.epoch != epoch:
+                assert op.epoch > epoch, (op, self.epochs)
+                epoch = op.epoch
+                self.epochs.append((epoch, op.index))
+            segment.add(op.index, len(line) + len(body))
+            self._tail.add(line, body)
+        segment.written = segment.size
+        self.next_index += len(entries)
+        self.sum = sum_of(entries[-1].line)
+        self._unsynced[segment.path] = None
+
+    # -- Syncing ----------------------------------------------------------------------------------
+
+    def begin_sync(self) -> SyncJob:
+        """What is written by now becomes durable when the job has run.  One job at a time."""
+        files = [self._disk.sync_later(path) for path in self._unsynced]
+        names = partial(self._disk.sync_dir, self._directory) if self._names_unsynced else _nothing
+        job = SyncJob(self.next_index - 1, files, names)
+        self._unsynced.clear()
+        self._names_unsynced = False
+        self._job = job
+        return job
+
+    # -- Cutting ----------------------------------------------------------------------------------
+
+    def truncate(self, next_index: int, expected_sum: str) -> None:
+        """Cut the log so that `next_index` is next.  Raises SumMismatch, then nothing is cut."""
+        assert self.first_index <= next_index <= self.next_index, (next_index, self.next_index)
+        ours = self.sum_before(next_index)
+        if ours != expected_sum:
+            raise SumMismatch(next_index, ours, expected_sum)
+        if next_index == self.next_index:
+            return
+        try:
+            self._cut_files(next_index)
+        except OSError as e:
+            raise Fatal(
+                f"{self._directory}: cutting the log to operation {next_index - 1} failed: {e}; "
+                "what was not cut is cut after the next start: look at the disk first"
+            ) from e
+        self._tail.cut(next_index)
+        self.epochs = [(epoch, first) for epoch, first in self.epochs if first < next_index]
+        self.next_index = next_index
+        self.sum = ours
+        if self._job is not None:
+            self._job.index = min(self._job.index, next_index - 1)
+
+    def _cut_files(self, next_index: int) -> None:
+        if self._segments[-1].first >= next_index:
+            while self._segments and self._segments[-1].first >= next_index:
+                segment = self._segments.pop()
+                self._disk.unlink(segment.path)
+                self._unsynced.pop(segment.path, None)
+            self._disk.sync_dir(self._directory)
+        if self._segments:
+            segment = self._segments[-1]
+            position = self._position(segment, next_index)
+            if position < segment.size:
+                self._disk.truncate(segment.path, position)
+                self._disk.sync(segment.path)
+                segment.cut(position)
+
+    # -- Reading ----------------------------------------------------------------------------------
+
+    def read(self, first: int, last: int, max_bytes: int) -> tuple[int, list[Buffer]]:
+        """How many operations from `first` to `last` fit, at least one; and their bytes."""
+        if first > last:
+            return 0, []
+        assert self.first_index <= first <= last < self.next_index, (first, last, self.next_index)
+        if first >= self._tail.first:
+            return self._tail.take(first, last, max_bytes)
+        segment = self._holding(first)
+        start = self._position(segment, first)
+        following = self._segment_end(segment)
+        stop = (segment.size, following)
+        if last + 1 < following:
+            stop = (self._position(segment, last + 1), last + 1)
+        data, next_index = segment.read(self._disk, start, stop, max_bytes, next_key=_after)
+        if next_index <= first:
+            raise Damaged(segment.path, start, f"operation {first} is not whole any more")
+        return next_index - first, [data]
+
+    def load(self, first: int, last: int, max_bytes: int) -> list[Entry]:
+        """Like `read`, decoded."""
+        entries: list[Entry] = []
+        _, buffers = self.read(first, last, max_bytes)
+        try:
+            entries = split(b"".join(buffers))
+        except BrokenLine as e:
+            raise Damaged(self._holding(first).path, 0, f"from operation {first} on: {e}") from e
+        return entries
+
+    def entry(self, index: int) -> tuple[bytes, Buffer] | None:
+        """An operation's line and body, if they are still in memory."""
+        return self._tail.get(index)
+
+    def sum_before(self, index: int) -> str:
+        """The running sum of the operation before `index`, which may be the next index."""
+        assert self.first_index <= index <= self.next_index, (index, self.next_index)
+        if index == self.next_index:
+            return self.sum
+        if index == self.first_index:
+            return self._first_sum
+        if (held := self._tail.get(index - 1)) is not None:
+            return sum_of(held[0])
+        return sum_of(self.load(index - 1, index - 1, 0)[0].line)
+
+    def _holding(self, index: int) -> Segment:
+        number = bisect_right(self._segments, index, key=lambda segment: segment.first) - 1
+        return self._segments[number]
+
+    def _segment_end(self, segment: Segment) -> int:
+        """The index after the segment's last one."""
+        number = bisect_right(self._segments, segment.first, key=lambda held: held.first)
+        held = self._segments[number:]
+        return held[0].first if held else self.next_index
+
+    def _position(self, segment: Segment, index: int) -> int:
+        return segment.locate(self._disk, lambda head: head.index >= index, index)
+
+
+def _after(head: Head) -> int:
+    return head.index + 1

@@ -1,0 +1,249 @@
+"""One partition's committed records: segments of the very bytes that the log holds.
+
+    topics/orders/2/00000000000000000041.jsonl
+      {"format":1,"first":41}
+      {"index":18,…,"op":"append","topic":"orders","partition":2,"offset":41,"count":2,…}
+      {"key":"a","value":1}
+      {"key":"b","value":{"x":2}}
+
+Rules:
+
+* Only what is committed comes here, in the log's order; so nothing is ever cut.
+* Written lazily: an append is held in memory, and served from there, until `flush` writes all
+  that waits in one write a file.  The log can write it again, so nothing is synced here.
+* Where the disk refuses a flush, the file is cut back, what waits goes on waiting and being
+  served, and a later flush tries again: what is committed is never refused.
+* A file is made by the first flush that has something for it.
+
+    Invariant: offsets have no gap; what waits follows what is in the files.
+
+It does not know topics, logs, or who may read.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from contextlib import suppress
+from typing import Final, NamedTuple
+
+import msgspec
+from msgspec import UNSET, Raw, UnsetType
+
+from yak.core.ops import Append
+from yak.storage.chunk import Head
+from yak.storage.disk import Buffer, Disk, append_whole
+from yak.storage.faults import Damaged, StorageError
+from yak.storage.segment import Segment, file_name, list_segments
+
+#: A topic's `segment_bytes` where it sets none.
+DEFAULT_SEGMENT_BYTES: Final = 64 * 1024 * 1024
+#: What waits is written once it is this much, or after FLUSH_INTERVAL_S, whichever is first.
+FLUSH_BYTES: Final = 1024 * 1024
+FLUSH_INTERVAL_S: Final = 0.05
+#: How many ends of reads are remembered: a consumer's next read begins where one ended.
+REMEMBERED_ENDS: Final = 32
+#: How much of a file's end is looked at first to find its last operation.
+LOOK_BACK_BYTES: Final = 64 * 1024
+
+_OPERATION: Final = b'{"index":'
+
+
+class _Line(msgspec.Struct):
+    index: int
+    op: str
+    value: Raw | UnsetType = UNSET
+
+
+_decode_line = msgspec.json.Decoder(_Line).decode
+
+
+class _Waiting(NamedTuple):
+    """An operation that is not in its file yet.  end: the offset after its last record."""
+
+    segment: Segment
+    offset: int
+    end: int
+    time: int
+    line: bytes
+    body: Buffer
+
+
+class Partition:
+    """See the module.  A new one begins empty: the log writes it.
+
+    next_offset: after the last record.  start_offset: of the first one that is still here.
+    last_index: of the last operation.  waiting_bytes: held in memory until the next flush.
+    """
+
+    def __init__(
+        self, disk: Disk, directory: str, segment_bytes: int = DEFAULT_SEGMENT_BYTES
+    ) -> None:
+        self._disk = disk
+        self._directory = directory
+        self._segments: list[Segment] = []
+        self._waiting: list[_Waiting] = []
+        self._ends: dict[int, int] = {}  # offset after a read -> its position in its segment
+        self.segment_bytes = segment_bytes
+        self.next_offset = 0
+        self.last_index = 0
+        self.waiting_bytes = 0
+
+    @property
+    def start_offset(self) -> int:
+        return self._segments[0].first if self._segments else self.next_offset
+
+    # -- Writing ----------------------------------------------------------------------------------
+
+    def append(self, op: Append, line: bytes, body: Buffer) -> None:
+        """Take a committed operation; it can be read at once."""
+        assert op.offset == self.next_offset or not self._segments, (op, self.next_offset)
+        assert op.index > self.last_index, (op, self.last_index)
+        size = len(line) + len(body)
+        segment = self._segments[-1] if self._segments else None
+        if segment is None or (segment.size + size > self.segment_bytes and not segment.empty):
+            segment = Segment(self._directory, op.offset)
+            self._segments.append(segment)
+        segment.add(op.offset, size, op.time)
+        end = op.offset + op.count
+        self._waiting.append(_Waiting(segment, op.offset, end, op.time, line, body))
+        self.waiting_bytes += size
+        self.next_offset = end
+        self.last_index = op.index
+
+    def flush(self) -> None:
+        """Write what waits.  Raises StorageError; then it goes on waiting."""
+        while self._waiting:
+            segment = self._waiting[0].segment
+            count = bisect_right(self._waiting, segment.first, key=lambda one: one.segment.first)
+            buffers: list[Buffer] = [] if segment.written else [segment.header]
+            for waiting in self._waiting[:count]:
+                buffers.append(waiting.line)
+                if waiting.body:
+                    buffers.append(waiting.body)
+            try:
+                if not segment.written:
+                    self._disk.mkdir(self._directory)
+                append_whole(self._disk, segment.path, buffers, segment.written)
+            except OSError as e:
+                what = f"{segment.path}: {e.strerror or e}"
+                raise StorageError(f"{what}; records wait in memory until there is room") from e
+            written = sum(map(len, buffers))
+            self.waiting_bytes -= written - (0 if segment.written else len(segment.header))
+            segment.written += written
+            del self._waiting[:count]
+
+    def trim(self, before: int) -> None:
+        """Remove the segments whose records are all below `before`."""
+        while len(self._segments) > 1 and self._segments[1].first <= before:
+            if self._segments[0].written < self._segments[0].size:
+                self.flush()
+            self._disk.unlink(self._segments[0].path)
+            del self._segments[0]
+        self._ends.clear()
+
+    # -- Reading ----------------------------------------------------------------------------------
+
+    def read(self, offset: int, max_bytes: int, *, at_least_one: bool = True) -> list[Buffer]:
+        """Whole operations from the first whose last offset >= `offset`, up to `max_bytes`.
+
+        at_least_one: the first one comes even if it is longer than that.
+        """
+        if offset >= self._written_end:
+            return self._read_waiting(offset, max_bytes, at_least_one=at_least_one)
+        above = bisect_right(self._segments, offset, key=lambda segment: segment.first)
+        number = max(above - 1, 0)
+        segment = self._segments[number]
+        start = self._ends.get(offset)
+        if start is None:
+            start = segment.locate(self._disk, lambda head: _end(head) > offset, offset)
+        following = self._segments[number + 1 : number + 2]
+        end = min(following[0].first if following else self.next_offset, self._written_end)
+        stop = (segment.written, end)
+        data, next_offset = segment.read(
+            self._disk, start, stop, max_bytes, next_key=_end, at_least_one=at_least_one
+        )
+        if not data:
+            return []
+        if not data.startswith(_OPERATION) or not data.endswith(b"}\n"):
+            raise Damaged(segment.path, start, "not the operations that were written here")
+        if next_offset == self._written_end:
+            rest = max_bytes - len(data)
+            return [data, *self._read_waiting(next_offset, rest, at_least_one=False)]
+        if next_offset != end:
+            self._remember(next_offset, start + len(data))
+        return [data]
+
+    def find_time(self, at_ms: int) -> int | None:
+        """The offset of the first operation with time >= `at_ms`."""
+        number = bisect_left(self._segments, at_ms, key=lambda segment: segment.times[0])
+        if number and self._segments[number - 1].written:
+            segment = self._segments[number - 1]
+            mark = bisect_left(segment.times, at_ms) - 1
+            found = segment.find(self._disk, mark, lambda head: head.time >= at_ms)
+            if found is not None:
+                return found[0].offset
+        if number < len(self._segments) and self._segments[number].written:
+            return self._segments[number].first
+        at = bisect_left(self._waiting, at_ms, key=lambda waiting: waiting.time)
+        return self._waiting[at].offset if at < len(self._waiting) else None
+
+    @property
+    def _written_end(self) -> int:
+        """The offset after the last record that is in a file."""
+        return self._waiting[0].offset if self._waiting else self.next_offset
+
+    def _read_waiting(self, offset: int, max_bytes: int, *, at_least_one: bool) -> list[Buffer]:
+        buffers: list[Buffer] = []
+        first = bisect_right(self._waiting, offset, key=lambda waiting: waiting.end)
+        for number in range(first, len(self._waiting)):
+            waiting = self._waiting[number]
+            max_bytes -= len(waiting.line) + len(waiting.body)
+            if max_bytes < 0 and (buffers or not at_least_one):
+                break
+            buffers.append(waiting.line)
+            if waiting.body:
+                buffers.append(waiting.body)
+        return buffers
+
+    def _remember(self, offset: int, position: int) -> None:
+        if len(self._ends) >= REMEMBERED_ENDS:
+            del self._ends[next(iter(self._ends))]
+        self._ends[offset] = position
+
+
+def last_index_on_disk(disk: Disk, directory: str) -> int:
+    """The highest index that a partition's files hold, in a whole line; 0 where there is none.
+
+    The last line may have lost its body, or the end of it: its index counts all the same.
+    """
+    for first in reversed(list_segments(disk, directory)):
+        path = f"{directory}/{file_name(first)}"
+        size = disk.size(path)
+        look_back = LOOK_BACK_BYTES
+        while True:
+            start = max(size - look_back, 0)
+            index = _last_index(disk.pread(path, size - start, start))
+            if index:
+                return index
+            if not start:
+                break
+            look_back *= 8
+    return 0
+
+
+def _last_index(data: bytes) -> int:
+    """The index of the last line that is an append; a record's line always has a `value`."""
+    end = len(data)
+    while (start := data.rfind(_OPERATION, 0, end)) >= 0:
+        line = data[start : data.find(b"\n", start) + 1]
+        with suppress(msgspec.MsgspecError, UnicodeDecodeError):
+            head = _decode_line(line)
+            if head.op == "append" and head.value is UNSET:
+                return head.index
+        end = start
+    return 0
+
+
+def _end(head: Head) -> int:
+    """The offset after an operation's last record."""
+    return head.offset + head.count

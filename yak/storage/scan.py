@@ -1,0 +1,299 @@
+"""What a log's files hold after a stop of any kind: the first phase of recovery, which reads only.
+
+    what is found                                              | result
+    -----------------------------------------------------------+--------------------------------
+    every header, line, sum, index, epoch and body is right    | whole
+    a last line or body that is incomplete or wrong, and       | torn: `cut` would remove it, and
+    nothing valid after it, in its file or in a later one      | `why` and `cut_bytes` say what
+    the same with something valid after it; a file missing     | Damaged is raised, nothing is cut
+    a file of a format that this version does not know         | Fatal
+
+*Something valid* is a line that reads as an operation from the damaged one's index on, and that
+proves itself: its sum follows from a line before it, or the body behind it has the crc that it
+states.  It may begin anywhere, since the damage may have eaten the newline before it.
+
+The second phase, `Scan.cut`, is separate, because a broker first makes it durable that its log
+was torn.  It removes the highest file first and syncs the directory before it cuts the file in
+which the log now ends, so that a stop in between leaves a torn log and never a gap.  It also
+removes a last file in which no operation is yet: the file made by a roll comes with its first
+operation, or every replica's files would not be the same.
+
+It does not decide what a torn or damaged log means for the broker.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+import msgspec
+
+from yak.core import ops
+from yak.core.ops import NO_SUM, BrokenLine
+from yak.errors import Fatal
+from yak.messages import LogState
+from yak.storage.chunk import SUM_TAIL_BYTES, Head, decode_head
+from yak.storage.disk import Disk, append_all
+from yak.storage.faults import Damaged
+from yak.storage.segment import FORMAT, Header, Segment, file_name, list_segments
+
+#: What is read at a time; an operation that is longer is read whole.
+WINDOW_BYTES: Final = 4 * 1024 * 1024
+#: A segment's first line is never longer.
+MAX_HEADER_BYTES: Final = 256
+#: From how many of the sums stated last an operation may follow to be proved: records may hold
+#: what looks like a sum, too.
+STATED_SUMS: Final = 16
+
+_decode_header = msgspec.json.Decoder(Header).decode
+#: Where an operation begins, and where a line states its sum.
+_LANDMARK: Final = re.compile(rb'\{"index":\d+,"epoch":\d+,"time":\d+,"op":|"sum":"([0-9a-f]{8})"')
+
+
+class _Fault(NamedTuple):
+    """Where the log stops being right.
+
+    position: of the header, line or body's line that is wrong.  resume: where something valid
+    could begin again.  sums: those from which a valid line could follow.
+    """
+
+    position: int
+    what: str
+    resume: int
+    sums: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Scan:
+    """A log's state as its files have it.
+
+    first_index: of the first operation that is, or will be, in the log; first_sum: the running
+    sum before it.
+    next_index, sum, epochs ((epoch, first index) of each): at the end, once what `cut` removes
+    is gone.
+    segments: those that stay; `kept_bytes` of the last one, where its end is cut.
+    dropped: paths of those that go, highest first.  cut_bytes: bytes of operations that go.
+    """
+
+    directory: str
+    first_index: int = 1
+    first_sum: str = NO_SUM
+    next_index: int = 1
+    sum: str = NO_SUM
+    epochs: list[tuple[int, int]] = field(default_factory=list)
+    segments: list[Segment] = field(default_factory=list)
+    kept_bytes: int | None = None
+    dropped: list[str] = field(default_factory=list)
+    cut_bytes: int = 0
+    why: str = ""
+
+    @property
+    def state(self) -> LogState:
+        return "torn" if self.cut_bytes else "whole"
+
+    @property
+    def epoch(self) -> int:
+        """Of the last operation; 0 before the first."""
+        return self.epochs[-1][0] if self.epochs else 0
+
+    def cut(self, disk: Disk, rewrite_from: int | None = None) -> None:
+        """Remove what is not whole, and make what stays durable.  May be repeated.
+
+        rewrite_from: from this operation on an earlier sync failed, so that the system may
+        wrongly hold the bytes for written: their files are written again under new names.
+        """
+        for path in self.dropped:
+            if disk.exists(path):
+                disk.unlink(path)
+        disk.sync_dir(self.directory)
+        if self.kept_bytes is not None:
+            disk.truncate(self.segments[-1].path, self.kept_bytes)
+        ends = [*(segment.first for segment in self.segments[1:]), self.next_index]
+        for segment, end in zip(self.segments, ends, strict=False):
+            if rewrite_from is not None and end > rewrite_from:
+                _rewrite(disk, segment)
+            disk.sync(segment.path)  # what a killed process wrote may be in the page cache only
+        disk.sync_dir(self.directory)
+
+
+def _rewrite(disk: Disk, segment: Segment) -> None:
+    temporary = segment.path + ".tmp"
+    disk.write_file(temporary, b"")
+    for position in range(0, segment.written, WINDOW_BYTES):
+        append_all(disk, temporary, [disk.pread(segment.path, WINDOW_BYTES, position)])
+    disk.sync(temporary)
+    disk.rename(temporary, segment.path)
+
+
+def scan(disk: Disk, directory: str) -> Scan:
+    """Read a log and prove it.  Raises Damaged, Fatal, or the disk's OSError."""
+    log = Scan(directory)
+    firsts = list_segments(disk, directory)
+    for number, first in enumerate(firsts):
+        segment, fault = _scan_header(disk, log, first, is_first=number == 0)
+        while fault is None and segment.size < segment.written:
+            fault = _prove_window(disk, segment, log)
+        if fault is not None:
+            later = [Segment(directory, first) for first in firsts[number + 1 :]]
+            _refuse_if_valid_follows(disk, [segment, *later], fault, log.next_index)
+            _plan_cut(disk, segment, later, fault, log)
+            return log
+        log.segments.append(segment)
+    if log.segments and log.segments[-1].empty:
+        log.dropped = [log.segments.pop().path]
+    return log
+
+
+def _scan_header(
+    disk: Disk, log: Scan, first: int, *, is_first: bool
+) -> tuple[Segment, _Fault | None]:
+    """The first line must say what the name, and the log before it, say."""
+    path = f"{log.directory}/{file_name(first)}"
+    written = disk.size(path)
+    line = disk.pread(path, MAX_HEADER_BYTES, 0).partition(b"\n")[0] + b"\n"
+    what = ""
+    try:
+        stated = _decode_header(line)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as e:
+        what = f"not a segment's first line: {e}: {line[:200]!r}"
+    else:
+        if stated.format != FORMAT:
+            raise Fatal(
+                f"{path}: format {stated.format}, but this version of yak reads format {FORMAT}; "
+                "if a newer yak wrote it, start that one on this directory"
+            )
+        if is_first:
+            log.first_index = log.next_index = first
+            log.sum = log.first_sum = stated.sum if stated.sum and first > 1 else NO_SUM
+    segment = Segment(log.directory, first, log.sum)
+    segment.written = written
+    if first != log.next_index:
+        what = what or f"the file begins with operation {first}, but {log.next_index} is next"
+    elif line != segment.header or len(line) > written:
+        what = what or f"the first line should be {segment.header!r}, not {line[:200]!r}"
+    return segment, _Fault(0, what, 0, (log.sum,)) if what else None
+
+
+def _prove_window(disk: Disk, segment: Segment, log: Scan) -> _Fault | None:
+    """Prove the next operations, as many as a window holds whole; a longer one is read whole."""
+    base, start = segment.size, 0
+    data = disk.pread(segment.path, WINDOW_BYTES, base)
+    while start < len(data):
+        newline = data.find(b"\n", start)
+        line = data[start : newline + 1] if newline >= 0 else data[start:]
+        end = 2 * len(data)
+        if newline >= 0 or base + len(data) >= segment.written:
+            try:
+                running = ops.check_sum(line, log.sum)
+                head = decode_head(line)
+            except (BrokenLine, msgspec.MsgspecError, UnicodeDecodeError) as e:
+                return _broken_line(base + start, line, log.sum, str(e))
+            end = newline + 1 + head.size
+            if end <= len(data) or base + len(data) >= segment.written:
+                if head.crc and (what := _body_fault(head, data[newline + 1 : end])):
+                    return _Fault(base + start, what, base + end, (running,))
+                _take(segment, log, head, end - start, running)
+                start = end
+                continue
+        if start:
+            return None
+        data += disk.pread(segment.path, end - len(data), base + len(data))
+    return None
+
+
+def _take(segment: Segment, log: Scan, head: Head, size: int, running: str) -> None:
+    """An operation that proved itself; one out of place was never written by this code."""
+    if head.index != log.next_index or head.epoch < log.epoch:
+        what = (
+            f"operation {head.index} of epoch {head.epoch} where operation {log.next_index}"
+            f" was due, after epoch {log.epoch}, though its sum is right"
+        )
+        raise Damaged(segment.path, segment.size, what)
+    if head.epoch > log.epoch:
+        log.epochs.append((head.epoch, head.index))
+    segment.add(head.index, size)
+    log.next_index += 1
+    log.sum = running
+
+
+def _broken_line(position: int, line: bytes, previous_sum: str, what: str) -> _Fault:
+    """What follows it may follow from its right sum, if only the stated one was damaged."""
+    right = ops.crc_of(previous_sum.encode() + line[:-SUM_TAIL_BYTES])
+    return _Fault(position, what, position, (previous_sum, right))
+
+
+def _body_fault(head: Head, body: bytes) -> str:
+    if len(body) < head.size:
+        return f"the body of operation {head.index} has {len(body)} of its {head.size} bytes"
+    if ops.crc_of(body) != head.crc:
+        return f"the body of operation {head.index} does not have its crc {head.crc}"
+    return ""
+
+
+def _refuse_if_valid_follows(
+    disk: Disk, segments: list[Segment], fault: _Fault, index: int
+) -> None:
+    """Raise Damaged if one of the files, from the fault on, holds an operation that is proved."""
+    start, sums = fault.resume, fault.sums
+    for segment in segments:
+        size = disk.size(segment.path)
+        data = disk.pread(segment.path, max(size - start, 0), start)
+        own = fault.position - start if segment is segments[0] else -1
+        found = _find_valid(data, sums, index, own)
+        if found is not None:
+            where = f"byte {start + found[0]} of {segment.path}"
+            what = f"{fault.what}; yet a valid operation, {found[1]}, follows at {where}"
+            raise Damaged(segments[0].path, fault.position, what)
+        start = 0
+
+
+def _find_valid(data: bytes, sums: tuple[str, ...], index: int, own: int) -> tuple[int, int] | None:
+    """Position and index of the first operation in `data` that proves itself.
+
+    own: position of the damaged line, which is no proof of anything.
+    """
+    stated: tuple[str, ...] = ()
+    for landmark in _LANDMARK.finditer(data):
+        if landmark[1] is not None:
+            stated = (*stated[1 - STATED_SUMS :], landmark[1].decode())
+        elif landmark.start() != own:
+            found = _proved(data, landmark.start(), sums + stated)
+            if found is not None and found >= index:
+                return landmark.start(), found
+    return None
+
+
+def _proved(data: bytes, start: int, sums: tuple[str, ...]) -> int | None:
+    """The index of the operation that begins here, if it reads as one and proves itself."""
+    end = data.find(b"\n", start) + 1
+    line = data[start:end]
+    try:
+        op = ops.decode(line)
+    except BrokenLine:
+        return None
+    if isinstance(op, ops.Append) and op.size:
+        body = data[end : end + op.size]
+        if len(body) == op.size and ops.crc_of(body) == op.crc:
+            return op.index
+    for previous in sums:
+        try:
+            ops.check_sum(line, previous)
+        except BrokenLine:
+            continue
+        return op.index
+    return None
+
+
+def _plan_cut(disk: Disk, segment: Segment, later: list[Segment], fault: _Fault, log: Scan) -> None:
+    """The log ends where the fault begins; a file of which nothing is left goes whole."""
+    sizes = [disk.size(other.path) for other in later]
+    log.cut_bytes = segment.written - fault.position + sum(sizes)
+    log.why = f"{segment.path}, byte {fault.position}: {fault.what}"
+    log.dropped = [other.path for other in reversed(later)]
+    if segment.empty:
+        log.dropped.append(segment.path)
+        return
+    segment.cut(segment.size)
+    log.kept_bytes = segment.size
+    log.segments.append(segment)
