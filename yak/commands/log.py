@@ -191,7 +191,7 @@ def describe(op: ops.Op) -> str:
     )
 
 
-def _essentials(op: ops.Op) -> str:  # noqa: C901 -- a flat list of the operations
+def _essentials(op: ops.Op) -> str:
     match op:
         case ops.Append():
             return _append(op)

@@ -1,0 +1,1 @@
+"""What one does with the repository; not part of what is installed."""
