@@ -131,8 +131,8 @@ def test_records_before_the_asked_offset_are_left_out() -> None:
 
 
 def _operation(body: bytes, **members: Any) -> bytes:
-    line = {"index": 1, "epoch": 3, "time": 7, "op": "append", "offset": 4, "count": 2,
-            "size": len(body), "crc": format(crc32c(body), "08x"), **members, "sum": "0" * 8}  # fmt: skip
+    line = {"index": 1, "epoch": 3, "time": 7, "op": "append", "offset": 4, "count": 2}
+    line |= {"size": len(body), "crc": format(crc32c(body), "08x"), **members, "sum": "0" * 8}
     return json.dumps(line).encode() + b"\n" + body
 
 
