@@ -64,6 +64,8 @@ class Node:
         self.view: m.ClusterView | None = None
         self.role: Leader | Follower | None = None
         self.lease_until = float("-inf")
+        #: A session with yak-zk stands; without one nothing new is proposed.
+        self.joined = False
         self.stopping = False
         #: acks=0 batches that were refused, since nobody was told.
         self.dropped = 0
@@ -116,8 +118,11 @@ class Node:
             case e.Stop():
                 self.stopping = True
                 self._stop_by = now.mono + STOP_GRACE_S
-            case e.CoordinatorLost() | e.Tick():
-                pass  # commits go on without yak-zk; `act` sees to whatever time brings
+            case e.CoordinatorLost():
+                self.joined = False
+                self._tell("coordinator_lost", reason=event.reason)
+            case e.Tick():
+                pass  # `act` sees to whatever time brings
             case _:
                 assert_never(event)
 
@@ -131,7 +136,7 @@ class Node:
         assert self.committed < self.log.next
         self._apply_committed(now)
         if isinstance(role, Leader):
-            role.tick(now.mono)
+            role.tick(now.mono, may_propose=self.joined)
         elif isinstance(role, Follower):
             role.durable()
         self._reads.tick(now.mono, cut_off=self._cut_off(now.mono))
@@ -299,6 +304,7 @@ class Node:
 
     def _view_told(self, event: e.Joined | e.ViewChanged, now: Now) -> None:
         view, old = event.view, self.view
+        self.joined = True
         if old is not None and (view.epoch, view.version) < (old.epoch, old.version):
             self._tell("late_view_dropped", epoch=view.epoch, version=view.version)
             return

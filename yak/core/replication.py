@@ -311,8 +311,9 @@ class Leader:
 
     # -- time ------------------------------------------------------------------------------------
 
-    def tick(self, now: float) -> None:
-        self.consider_isr(now)
+    def tick(self, now: float, *, may_propose: bool) -> None:
+        if may_propose:
+            self.consider_isr(now)
         for p in list(self.followers.values()):
             self.serve(p, now)
 

@@ -77,7 +77,7 @@ class OpLog:
     ) -> None:
         self._disk = disk
         self._directory = scan.directory
-        self._segment_bytes = segment_bytes
+        self.segment_bytes = segment_bytes
         self._segments = list(scan.segments)
         self._first_sum = scan.first_sum
         self._tail = Tail(scan.next_index, tail_bytes)
@@ -118,7 +118,7 @@ class OpLog:
         size, start = segment.size, 0
         for number, (op, line, body) in enumerate(entries):
             length = len(line) + len(body)
-            if size + length > self._segment_bytes and size > len(segment.header):
+            if size + length > self.segment_bytes and size > len(segment.header):
                 self._write(segment, entries[start:number])
                 previous = sum_of(entries[number - 1].line) if number else self.sum
                 segment = self._segment(op.index, previous)

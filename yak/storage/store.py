@@ -54,7 +54,8 @@ LOAD_BYTES: Final = 4 * 1024 * 1024
 class Recovered(NamedTuple):
     """What a start found.  state: as the broker joins; message: why, if it is not whole.
 
-    next: the log's next index.  end_epoch: of its last operation, 0 where there is none.
+    next: the log's next index.  end_epoch, time (ms): of its last operation, 0 where there is
+    none.
     """
 
     state: LogState
@@ -63,6 +64,7 @@ class Recovered(NamedTuple):
     end_epoch: int
     epochs: list[tuple[int, int]]
     sum: str
+    time: int
 
 
 class Store:
@@ -109,7 +111,9 @@ class Store:
         elif found.cut_bytes:
             reason = f"{found.cut_bytes} bytes were cut from the log's end: {reason}"
         log = OpLog(disk, found, segment_bytes)
-        end = (log.next_index, found.epoch, list(log.epochs), log.sum)
+        last = log.next_index - 1
+        time = log.load(last, last, 0)[0].op.time if last else 0
+        end = (log.next_index, found.epoch, list(log.epochs), log.sum, time)
         return cls(disk, path, log), Recovered(state, reason, *end)
 
     # -- The log ----------------------------------------------------------------------------------
@@ -125,6 +129,15 @@ class Store:
     @property
     def epochs(self) -> list[tuple[int, int]]:
         return self._log.epochs
+
+    @property
+    def segment_bytes(self) -> int:
+        """Where the log's files roll; all replicas must agree, so yak-zk says it."""
+        return self._log.segment_bytes
+
+    @segment_bytes.setter
+    def segment_bytes(self, value: int) -> None:
+        self._log.segment_bytes = value
 
     @property
     def log_bytes(self) -> int:
