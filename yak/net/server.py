@@ -34,7 +34,7 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 import msgspec
 
@@ -193,9 +193,8 @@ class ServerConnection(asyncio.Protocol):
     # -- what the event loop calls ----------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        transport.set_write_buffer_limits(high=self._server.limits.max_unsent_bytes)
+        self._transport = _stream(transport)
+        self._transport.set_write_buffer_limits(high=self._server.limits.max_unsent_bytes)
         self.peer = _address(transport.get_extra_info("peername"))
         self.dialled = _address(transport.get_extra_info("sockname")).host
         self._server.add(self)
@@ -382,13 +381,12 @@ class _TurnedAway(asyncio.Protocol):
         self._server = server
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = _stream(transport)
         refused = _overloaded("max_connections", self._server.limits.max_connections)
         header = protocol.encode_answer(None, protocol.error_answer(refused))
-        transport.writelines(protocol.frame(header))
-        transport.write_eof()
-        self._timer = self._server.loop.call_later(LINGER_S, transport.abort)
+        self.transport.writelines(protocol.frame(header))
+        self.transport.write_eof()
+        self._timer = self._server.loop.call_later(LINGER_S, self.transport.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._timer.cancel()
@@ -535,6 +533,11 @@ class Server:
                     )
                 )
         self._sweeper = self.loop.call_later(min(SWEEP_S, timeout_s / 2), self._sweep)
+
+
+def _stream(transport: asyncio.BaseTransport) -> asyncio.Transport:
+    """uvloop's transports have the methods of asyncio's, but not their base class."""
+    return cast("asyncio.Transport", transport)
 
 
 def _overloaded(name: str, limit: int) -> Refused:
