@@ -1,0 +1,205 @@
+"""Questions about topics, groups and brokers, against scripted brokers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from tests.support.fake_broker import DROP, SILENT, Ask, FakeBroker, answer, refuse
+from yak import admin as admin_module
+from yak import errors
+from yak.admin import Admin, AsyncAdmin
+from yak.errors import RetriableError, YakError
+
+pytestmark = pytest.mark.asyncio
+
+CONFIG = {"retention_ms": 5}
+
+
+def _status(broker: FakeBroker, **members: Any) -> dict[str, Any]:
+    word = {
+        "broker": broker.id, "cluster": "c", "role": "follower", "epoch": 3, "leader": 2,
+        "isr": [2], "state": "whole", "log_start": 1, "log_end": 61, "committed": 60,
+        "applied": 60, "lease_ms": 0, "followers": [],
+    }  # fmt: skip
+    return {**word, **members}
+
+
+def _metadata(*brokers: FakeBroker, topics: dict[str, Any] | None = None) -> dict[str, Any]:
+    entries = [
+        {"id": b.id, "host": b.address.host, "port": b.address.port, "live": True} for b in brokers
+    ]
+    return {
+        "cluster": "c", "epoch": 3, "leader": 2, "isr": [2], "brokers": entries,
+        "topics": topics or {},
+    }  # fmt: skip
+
+
+@asynccontextmanager
+async def _three() -> AsyncIterator[tuple[FakeBroker, FakeBroker, FakeBroker]]:
+    """Brokers that know each other; 2 leads."""
+    async with FakeBroker(1) as one, FakeBroker(2) as two, FakeBroker(3) as three:
+        for broker in (one, two, three):
+            broker.on("metadata", answer(**_metadata(one, two, three)))
+            broker.on("status", answer(**_status(broker)))
+        yield one, two, three
+
+
+@asynccontextmanager
+async def _ask(*brokers: FakeBroker, timeout_s: float = 10.0) -> AsyncIterator[AsyncAdmin]:
+    bootstrap = ",".join(str(broker.address) for broker in brokers)
+    async with AsyncAdmin(bootstrap, timeout_s=timeout_s) as admin:
+        yield admin
+
+
+async def test_a_topic_is_made_by_the_leader() -> None:
+    async with _three() as (one, two, _), _ask(one) as admin:
+        two.on("create_topic", answer(topic="t", topic_id="i", partitions=4))
+        made = await admin.create_topic("t", 4, CONFIG)
+        assert (made.topic, made.topic_id, made.partitions) == ("t", "i", 4)
+        (asked,) = two.asks("create_topic")
+        assert asked.request["partitions"] == 4
+        assert asked.request["config"] == CONFIG
+
+
+async def test_partitions_left_out_are_not_sent() -> None:
+    async with _three() as (_, two, _third), _ask(two) as admin:
+        two.on("create_topic", answer(topic="t", topic_id="i", partitions=3))
+        await admin.create_topic("t")
+        assert "partitions" not in two.asks("create_topic")[0].request
+
+
+async def test_a_refusal_keeps_its_name() -> None:
+    async with _three() as (_, two, _third), _ask(two) as admin:
+        two.on("create_topic", refuse("TOPIC_EXISTS", retriable=False))
+        with pytest.raises(YakError) as caught:
+            await admin.create_topic("t")
+        assert caught.value.name == "TOPIC_EXISTS"
+
+
+async def test_topics_by_name() -> None:
+    async with _three() as (one, _, _third), _ask(one) as admin:
+        entry = {"topic_id": "i", "partitions": 3, "config": {}}
+        one.on("metadata", answer(**_metadata(one, topics={"b": entry, "a": entry})))
+        assert list(await admin.topics()) == ["a", "b"]
+
+
+async def test_a_topic_with_its_offsets() -> None:
+    def offsets(ask: Ask) -> dict[str, Any]:
+        base = {"earliest": 10, "latest": 20}[ask.request["at"]]
+        return {"offsets": [[t, p, base + p] for t, p in ask.request["partitions"]]}
+
+    async with _three() as (one, two, _), _ask(two) as admin:
+        entry = {"topic_id": "i", "partitions": 2, "config": CONFIG}
+        for broker in (one, two):
+            broker.on("metadata", answer(**_metadata(one, two, topics={"t": entry})))
+        two.on("list_offsets", offsets)
+        report = await admin.topic("t")
+        assert report.config == CONFIG
+        assert [(p.partition, p.start, p.high_watermark) for p in report.partitions] == [
+            (0, 10, 20),
+            (1, 11, 21),
+        ]
+
+
+async def test_a_topic_that_is_not_there() -> None:
+    async with _three() as (one, _, _third), _ask(one) as admin:
+        one.on("metadata", answer(**_metadata(one, topics={"t": {"error": "UNKNOWN_TOPIC"}})))
+        with pytest.raises(YakError) as caught:
+            await admin.topic("t")
+        assert caught.value.name == "UNKNOWN_TOPIC"
+
+
+async def test_groups() -> None:
+    async with _three() as (one, two, _), _ask(one) as admin:
+        two.on("groups", answer(groups=["b", "a"]))
+        two.on("group", answer(generation=4, members=[], partitions=[]))
+        assert await admin.groups() == ["a", "b"]
+        assert (await admin.group("a")).generation == 4
+        assert two.asks("group")[0].request["group"] == "a"
+
+
+async def test_no_leader_answers_in_time() -> None:
+    async with _three() as (one, two, _), _ask(one, timeout_s=0.3) as admin:
+        two.on("groups", refuse("NO_LEADER"))
+        with pytest.raises(errors.TimeoutError):
+            await admin.groups()
+
+
+async def test_status_asks_every_broker_for_itself() -> None:
+    async with _three() as (one, two, three), _ask(one) as admin:
+        two.on("status", answer(**_status(two, role="leader", followers=[])))
+        report = await admin.status()
+        assert (report.leader, report.epoch, report.isr) == (2, 3, [2])
+        assert [one.id for one in report.brokers] == [1, 2, 3]
+        assert [b.status.role for b in report.brokers if b.status] == [
+            "follower",
+            "leader",
+            "follower",
+        ]
+        assert len(three.asks("status")) == 1
+
+
+async def test_status_says_who_is_down_and_why() -> None:
+    async with _three() as (one, two, three), _ask(one, three) as admin:
+        three.stop()
+        report = await admin.status()
+        assert [b.id for b in report.brokers if b.status is None] == [3]
+        assert str(three.address) in report.brokers[2].error
+        assert report.broker(3) is None
+        assert report.broker(two.id) is not None
+
+
+async def test_status_counts_the_word_of_the_highest_epoch() -> None:
+    async with _three() as (one, two, three), _ask(one, two, three) as admin:
+        one.on("status", answer(**_status(one, role="leader", epoch=2, leader=1, isr=[1, 2, 3])))
+        report = await admin.status()
+        assert (report.leader, report.epoch, report.isr) == (2, 3, [2])
+
+
+async def test_an_address_that_nobody_knows_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admin_module, "PROBE_S", 0.2)
+    async with FakeBroker(7) as stranger, _three() as (one, _, _third):
+        stranger.on("status", lambda _: SILENT)
+        async with _ask(one, stranger) as admin:
+            assert [b.id for b in (await admin.status()).brokers] == [1, 2, 3]
+
+
+async def test_status_with_nobody_there_names_everybody() -> None:
+    async with _three() as (one, two, _), _ask(one, two) as admin:
+        one.on("status", lambda _: DROP)
+        two.stop()
+        with pytest.raises(RetriableError, match="no broker answers") as caught:
+            await admin.status()
+        assert str(one.address) in str(caught.value)
+        assert str(two.address) in str(caught.value)
+
+
+async def test_a_coordinator_s_own_word() -> None:
+    settings = {"heartbeat_ms": 250}
+    election = {"time": 5, "epoch": 3, "leader": 2, "reason": "lowest"}
+    async with FakeBroker() as zk, AsyncAdmin("127.0.0.1:1") as admin:
+        zk.on(
+            "status",
+            answer(
+                cluster="c", version=1, epoch=3, leader=2, isr=[2], settings=settings, sessions=[],
+                elections=[election],
+            ),
+        )  # fmt: skip
+        status = await admin.coordinator(str(zk.address))
+        assert status.elections[-1].reason == "lowest"
+
+
+async def test_the_facade_runs_without_a_loop() -> None:
+    async with _three() as (one, two, _):
+        two.on("groups", answer(groups=["g"]))
+
+        def ask() -> list[str]:
+            with Admin(str(one.address)) as admin:
+                return admin.groups()
+
+        assert await asyncio.to_thread(ask) == ["g"]
