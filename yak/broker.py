@@ -3,6 +3,7 @@
     clients, followers ─▶ net.server ─┐                    ┌─▶ storage.store   append, apply, read
     the leader ─▶ net.link ───────────┼▶ inbox ─▶ turn ────┼─▶ net             answers, links
     yak-zk ─▶ net.coordinator ────────┘  (core.node)       └─▶ storage.story   what was decided
+                                        ears and turns here, hands in carrier.py
 
 One *turn* at a time, never two: drain the inbox into the core, let it act, carry its effects out
 in their order.  No `await` stands inside a turn, so there is no lock.  What arrives meanwhile is
@@ -21,11 +22,11 @@ import sys
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Final, assert_never
+from typing import Any, Final
 
-from yak import __version__, protocol
 from yak import messages as m
+from yak import protocol
+from yak.carrier import Batch, Carrier
 from yak.config import BrokerConfig, Settings
 from yak.core import events as e
 from yak.core.desk import Identity
@@ -38,24 +39,15 @@ from yak.net.coordinator import CoordinatorSession
 from yak.net.link import LeaderLink
 from yak.net.server import Server, ServerConnection
 from yak.protocol import RequestDecoder
-from yak.storage.chunk import Chunk, parse_chunk
+from yak.storage.chunk import parse_chunk
 from yak.storage.data_dir import DataDir, read_boot_id
 from yak.storage.disk import Buffer, OsDisk
-from yak.storage.faults import Damaged, StorageError, SumMismatch
 from yak.storage.store import Recovered, Store
 from yak.storage.story import Story
+from yak.version import VERSION
 
-#: How long partition files may lag behind what is applied; reads are served from memory.
-FLUSH_S: Final = 0.05
 #: How long answers may take to leave when the broker stops.
 CLOSE_GRACE_S: Final = 2.0
-
-
-@dataclass(slots=True)
-class Batch(e.Body):
-    """A produced body, with its bytes."""
-
-    data: bytes
 
 
 class Broker:
@@ -82,7 +74,7 @@ class Broker:
             Identity(
                 id=config.id,
                 inc=inc,
-                version=__version__,
+                version=VERSION,
                 limits=config.limits,
                 default_partitions=config.default_partitions,
                 auto_create=config.auto_create,
@@ -92,8 +84,16 @@ class Broker:
             self._now(),
         )
         self.link = LeaderLink(config.id, inc, self._tell, self._copied)
-        self.server: Server
-        self.session: CoordinatorSession
+        self.carrier = Carrier(
+            broker=config.id,
+            fsync=config.fsync,
+            store=store,
+            data_dir=data_dir,
+            story=story,
+            link=self.link,
+            tell=self._tell,
+            finished=lambda: self.stopped.set(),
+        )
         self.stopped = asyncio.Event()
         self.failure: Fatal | None = None
         self._started = time.monotonic()
@@ -101,9 +101,6 @@ class Broker:
         #: Invariant: a turn is scheduled whenever the inbox is not empty.
         self._turn_due = False
         self._deadline: asyncio.TimerHandle | None = None
-        self._flush_due: asyncio.TimerHandle | None = None
-        #: The last index that the core was told is durable.
-        self._durable = store.next_index - 1
         #: When the sync that runs now began; None while none runs.
         self._sync_began: float | None = None
 
@@ -185,12 +182,11 @@ class Broker:
             now = self._now()
             for event in events:
                 self.node.hear(event, now)
-            self._carry_out(self.node.act(now))
-            if not self.sync_always and self.store.next_index - 1 > self._durable:
+            self.carrier.carry_out(self.node.act(now))
+            if not self.sync_always and self.store.next_index - 1 > self.node.log.durable:
                 # Written is as durable as it gets: the same turn goes on with that.
-                self._durable = self.store.next_index - 1
-                self.node.hear(e.Durable(self._durable), now)
-                self._carry_out(self.node.act(now))
+                self.node.hear(e.Durable(self.store.next_index - 1), now)
+                self.carrier.carry_out(self.node.act(now))
         except Fatal as fatal:
             self._fail(fatal)
             return
@@ -210,158 +206,9 @@ class Broker:
         else:
             self._deadline = self.loop.call_later(delay, self._tell, e.Tick())
 
-    def _carry_out(self, effects: list[e.Effect]) -> None:
-        """In their order; consecutive appends in one write."""
-        appends: list[e.AppendOp] = []
-        failed = False
-        for effect in effects:
-            if isinstance(effect, e.AppendOp):
-                appends.append(effect)
-                continue
-            if appends:
-                failed |= not self._append(appends)
-                appends = []
-            if failed and isinstance(effect, e.SendOps):
-                # It may promise what was not written; the follower will ask again.
-                self._hang_up(effect.conn, "the disk refused")
-            else:
-                failed |= not self._carry(effect)
-        if appends:
-            self._append(appends)
-
-    def _append(self, appends: list[e.AppendOp]) -> bool:
-        """Whether the disk took them."""
-        operations = [(a.op, a.body.data if isinstance(a.body, Batch) else None) for a in appends]
-        try:
-            self.store.append(operations)
-        except StorageError as error:
-            self._tell(e.StorageFailed(error.message, self.store.next_index - 1))
-            return False
-        return True
-
-    def _append_copied(self, effect: e.AppendCopied) -> bool:
-        chunk = effect.copied.chunk
-        assert isinstance(chunk, Chunk)
-        try:
-            self.store.append_copied(chunk)
-        except StorageError as error:
-            self._tell(e.StorageFailed(error.message, self.store.next_index - 1))
-            return False
-        return True
-
-    def _carry(self, effect: e.Effect) -> bool:
-        """Carry one effect out.  False if the disk refused."""
-        match effect:
-            case e.Apply():
-                self._apply(effect)
-            case e.SendRecords():
-                self._send_records(effect)
-            case e.Reply():
-                self._reply(effect.conn, effect.id, effect.answer)
-            case e.ReplyLeased():
-                self._reply_leased(effect.conn, effect.id, effect.answer, effect.until)
-            case e.SendOps():
-                self._send_ops(effect)
-            case e.AppendCopied():
-                return self._append_copied(effect)
-            case e.SendReplicate():
-                self.link.replicate(effect)
-            case e.FindOffsets():
-                self._find_offsets(effect)
-            case e.Tell():
-                self.story.tell(effect.event, **effect.fields)
-            case e.AppendOp():
-                raise AssertionError("gathered by _carry_out")
-            case _:
-                self._carry_rarely(effect)
-        return True
-
-    def _carry_rarely(
-        self,
-        effect: e.Truncate
-        | e.Load
-        | e.SendFollowAnswer
-        | e.HangUp
-        | e.Dial
-        | e.Undial
-        | e.SendFollow
-        | e.ProposeIsr
-        | e.Resign
-        | e.SaveEpoch
-        | e.SaveCluster
-        | e.Halt
-        | e.Finished,
-    ) -> None:
-        match effect:
-            case e.Truncate():
-                self._truncate(effect)
-            case e.Load():
-                self._tell(e.Loaded(self.store.load(effect.first, effect.last)))
-            case e.SendFollowAnswer():
-                answer = m.FollowAnswer(
-                    epoch=effect.epoch,
-                    truncate_to=effect.truncate_to,
-                    sum=self.store.sum_before(effect.truncate_to),
-                )
-                self._reply(effect.conn, effect.id, answer)
-            case e.HangUp():
-                self._hang_up(effect.conn, effect.reason)
-            case e.Dial():
-                self.link.dial(effect)
-            case e.Undial():
-                self.link.undial(effect.link)
-            case e.SendFollow():
-                self.link.follow(effect, self.store.sum)
-            case e.ProposeIsr():
-                self._propose_isr(effect)
-            case e.Resign():
-                self.session.resign(effect.epoch, effect.reason)
-            case e.SaveEpoch():
-                self.data_dir.save_epoch(effect.epoch)
-            case e.SaveCluster():
-                self.data_dir.save_cluster(effect.cluster)
-            case e.Halt():
-                raise Fatal(f"broker {self.config.id} stops, its files are kept: {effect.reason}")
-            case e.Finished():
-                self.stopped.set()
-            case _:
-                assert_never(effect)
-
-    # -- effects on the disk ---------------------------------------------------------------------
-
-    def _truncate(self, effect: e.Truncate) -> None:
-        try:
-            self.store.truncate(effect.next, effect.sum)
-        except (SumMismatch, Damaged) as damage:
-            raise Fatal(
-                f"broker {self.config.id} stops, its files in {self.config.data_dir} are kept: "
-                f"{damage}"
-            ) from damage
-        self._durable = min(self._durable, effect.next - 1)
-
-    def _apply(self, effect: e.Apply) -> None:
-        try:
-            self.store.apply(effect.ops)
-        except StorageError as error:
-            # Nothing is lost: the log has it, and memory serves it; the next flush tries again.
-            self.story.tell("flush_failed", reason=error.message)
-        self._flush_soon()
-
-    def _flush_soon(self) -> None:
-        if self._flush_due is None:
-            self._flush_due = self.loop.call_later(FLUSH_S, self._flush)
-
-    def _flush(self) -> None:
-        self._flush_due = None
-        try:
-            self.store.flush()
-        except StorageError as error:
-            self.story.tell("flush_failed", reason=error.message)
-            self._flush_soon()
-
     def _begin_sync(self) -> None:
         """Sync what was appended, unless a sync runs: then the next one takes it."""
-        if self._sync_began is not None or self.store.next_index - 1 <= self._durable:
+        if self._sync_began is not None or self.store.next_index - 1 <= self.node.log.durable:
             return
         self._sync_in_thread()
 
@@ -376,12 +223,11 @@ class Broker:
         error = done.exception()
         if error is not None:
             # What the disk did not take may be lost whatever it says later: never try again.
-            self.data_dir.sync_failed(self._durable)
+            self.data_dir.sync_failed(self.node.log.durable)
             self._fail(Fatal(f"the disk refused to sync the log: {error}; this broker stops"))
             return
         if self.sync_always:
-            self._durable = max(self._durable, job.index)
-            self._tell(e.Durable(self._durable))
+            self._tell(e.Durable(job.index))
 
     def may_beat(self) -> bool:
         """A broker whose fsync hangs must look as dead as it is."""
@@ -389,92 +235,6 @@ class Broker:
         settings = self.node.view.settings if self.node.view else None
         patience = settings.session_ms / 2000 if settings else 1.0
         return began is None or time.monotonic() - began < patience
-
-    # -- effects on the net ----------------------------------------------------------------------
-
-    def _reply(
-        self, conn: int, id_: m.RequestId, answer: m.Answer, buffers: list[Buffer] | None = None
-    ) -> None:
-        connection = self.server.connections.get(conn)
-        if connection is None:
-            return
-        if isinstance(answer, m.StatusAnswer):
-            self._complete_status(answer)
-        connection.answer(id_, answer, buffers or ())
-
-    def _reply_leased(self, conn: int, id_: m.RequestId, answer: m.Answer, until: float) -> None:
-        """Rule `lease`: looked at once more just before the answer leaves."""
-        if time.monotonic() >= until:
-            refused = Refused("NO_LEADER", "this broker's lease on the leadership ran out just now")
-            answer = protocol.error_answer(refused)
-        self._reply(conn, id_, answer)
-
-    def _send_records(self, effect: e.SendRecords) -> None:
-        buffers: list[Buffer] = []
-        left, first = effect.max_bytes, True
-        for entry, offset in zip(effect.entries, effect.offsets, strict=True):
-            if offset is None or (left <= 0 and not first):
-                continue
-            try:
-                read = self.store.read_records(
-                    entry.topic, entry.partition, offset, left, at_least_one=first
-                )
-            except StorageError as error:
-                entry.error, entry.message = "STORAGE_ERROR", error.message
-                entry.retriable = True
-                continue
-            entry.size = sum(len(b) for b in read)
-            left -= entry.size
-            first = first and not read
-            buffers += read
-        self._reply(effect.conn, effect.id, m.FetchAnswer(partitions=effect.entries), buffers)
-
-    def _send_ops(self, effect: e.SendOps) -> None:
-        try:
-            count, buffers = self.store.read_ops(effect.first, effect.last, effect.max_bytes)
-        except StorageError as error:
-            self.story.tell("log_unreadable", reason=error.message)
-            self._hang_up(effect.conn, error.message)
-            return
-        answer = m.ReplicateAnswer(
-            epoch=effect.epoch, from_=effect.first, committed=effect.committed, count=count
-        )
-        self._reply(effect.conn, effect.id, answer, buffers)
-
-    def _find_offsets(self, effect: e.FindOffsets) -> None:
-        answer: m.Answer
-        try:
-            offsets = [
-                (topic, partition, self.store.find_offset(topic, partition, effect.at_ms))
-                for topic, partition in effect.partitions
-            ]
-            answer = m.OffsetsAnswer(offsets=offsets)
-        except StorageError as error:
-            answer = protocol.error_answer(Refused("STORAGE_ERROR", error.message))
-        self._reply_leased(effect.conn, effect.id, answer, effect.until)
-
-    def _hang_up(self, conn: int, reason: str) -> None:
-        connection = self.server.connections.get(conn)
-        if connection is not None:
-            connection.close(reason)
-
-    def _propose_isr(self, effect: e.ProposeIsr) -> None:
-        version = effect.version
-        self.session.propose_isr(
-            effect.epoch,
-            version,
-            effect.isr,
-            effect.incs,
-            lambda ok, message: self._tell(e.IsrAnswered(version, ok, message)),
-        )
-
-    def _complete_status(self, answer: m.StatusAnswer) -> None:
-        """What only the shell knows."""
-        answer.connections = len(self.server.connections)
-        answer.host, answer.port = self.server.address
-        answer.fsync = self.config.fsync
-        answer.version = __version__
-        answer.uptime_s = round(time.monotonic() - self._started, 3)
 
     # -- life ------------------------------------------------------------------------------------
 
@@ -498,9 +258,9 @@ class Broker:
     def _advertised(self) -> Address:
         """--advertise, where a port 0 means the one that was bound."""
         if self.config.advertise is None:
-            return self.server.address
+            return self.carrier.server.address
         address = parse_address(self.config.advertise)
-        return Address(address.host, address.port or self.server.address.port)
+        return Address(address.host, address.port or self.carrier.server.address.port)
 
     def stop(self) -> None:
         """SIGTERM: finish what clients wait for, say goodbye."""
@@ -517,9 +277,10 @@ class Broker:
         """Listen, join, and go on until Stop, or until a reason to stop at once."""
         config = self.config
         decoder = RequestDecoder(m.BrokerRequest)
-        self.server = await Server.start(config.host, config.port, decoder, self, config.limits)
-        ready(self.server.address)
-        self.session = CoordinatorSession(
+        server = await Server.start(config.host, config.port, decoder, self, config.limits)
+        self.carrier.server = server
+        ready(server.address)
+        coordination = CoordinatorSession(
             parse_address(config.zk),
             identity=self._identity,
             may_beat=self.may_beat,
@@ -528,8 +289,9 @@ class Broker:
             on_lost=lambda reason: self._tell(e.CoordinatorLost(reason)),
             wait_s=config.zk_wait_s,
         )
+        self.carrier.session = coordination
         self._tell(e.Tick())
-        session = asyncio.ensure_future(self.session.run())
+        session = asyncio.ensure_future(coordination.run())
         stopped = asyncio.ensure_future(self.stopped.wait())
         interval = asyncio.ensure_future(self._sync_at_intervals())
         try:
@@ -538,12 +300,12 @@ class Broker:
                 session.result()  # raises Fatal
             if self.failure is not None:
                 raise self.failure
-            await self.session.leave()
+            await coordination.leave()
         finally:
             for task in (session, stopped, interval):
                 task.cancel()
             self.link.close()
-            await self.server.close(CLOSE_GRACE_S if self.failure is None else 0.0)
+            await server.close(CLOSE_GRACE_S if self.failure is None else 0.0)
 
     async def _sync_at_intervals(self) -> None:
         """fsync interval:MS: a power cut may cost what the last interval brought."""

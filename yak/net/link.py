@@ -19,7 +19,7 @@ from yak.errors import YakError
 from yak.model import Address
 from yak.net.connection import Connection, read_answer
 from yak.net.tasks import spawn
-from yak.protocol import Buffer, Frame
+from yak.protocol import Frame
 
 #: A leader that does not accept a connection within this is not there.
 DIAL_TIMEOUT_S: Final = 1.0
@@ -30,7 +30,7 @@ REPLICATE_BYTES: Final = 4 * 1024 * 1024
 
 Tell: TypeAlias = Callable[[e.Event], None]
 #: (link, the leader's answer, the operations' bytes): the shell verifies them.
-Received: TypeAlias = Callable[[int, m.ReplicateAnswer, Buffer], None]
+Received: TypeAlias = Callable[[int, m.ReplicateAnswer, bytes | memoryview], None]
 
 
 class LeaderLink:

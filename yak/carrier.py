@@ -1,0 +1,315 @@
+"""Carries the core's effects out, in their order: the other half of a broker's shell.
+
+    AppendOp … Apply, Load          storage.store, at once
+    Reply … SendOps, HangUp         net.server: written when the turn of the loop ends
+    Dial … SendReplicate            net.link
+    ProposeIsr, Resign              net.coordinator
+    SaveEpoch, SaveCluster          storage.data_dir, durable before what follows
+    Tell                            storage.story
+
+Consecutive appends go out in one write.  Where the disk refuses one, StorageFailed is told, and
+no `replicate` is answered in this turn any more, since its answer may name what was not written.
+
+It decides nothing, and hears nothing (broker.py does).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, assert_never
+
+from yak import messages as m
+from yak import protocol
+from yak.core import events as e
+from yak.errors import Fatal, Refused
+from yak.net.coordinator import Coordination
+from yak.net.link import LeaderLink
+from yak.net.server import Server
+from yak.storage.chunk import Chunk
+from yak.storage.data_dir import DataDir
+from yak.storage.disk import Buffer
+from yak.storage.faults import Damaged, StorageError, SumMismatch
+from yak.storage.store import Store
+from yak.storage.story import Story
+from yak.version import VERSION
+
+#: How long partition files may lag behind what is applied; reads are served from memory.
+FLUSH_S: Final = 0.05
+
+
+@dataclass(slots=True)
+class Batch(e.Body):
+    """A produced body, with its bytes."""
+
+    data: bytes
+
+
+class Carrier:
+    """The hands of one broker.
+
+    server and session are set once they stand, before the first effect that needs them.
+    finished: called for Finished.
+    """
+
+    server: Server
+    session: Coordination
+
+    def __init__(
+        self,
+        *,
+        broker: int,
+        fsync: str,
+        store: Store,
+        data_dir: DataDir,
+        story: Story,
+        link: LeaderLink,
+        tell: Callable[[e.Event], None],
+        finished: Callable[[], None],
+    ) -> None:
+        self.store = store
+        self.data_dir = data_dir
+        self.story = story
+        self.link = link
+        self._broker = broker
+        self._fsync = fsync
+        self._tell = tell
+        self._finished = finished
+        self._loop = asyncio.get_running_loop()
+        self._began = time.monotonic()
+        self._flush_due: asyncio.TimerHandle | None = None
+
+    def carry_out(self, effects: list[e.Effect]) -> None:
+        """In their order; consecutive appends in one write."""
+        appends: list[e.AppendOp] = []
+        failed = False
+        for effect in effects:
+            if isinstance(effect, e.AppendOp):
+                appends.append(effect)
+                continue
+            if appends:
+                failed |= not self._append(appends)
+                appends = []
+            if failed and isinstance(effect, e.SendOps):
+                # It may promise what was not written; the follower will ask again.
+                self._hang_up(effect.conn, "the disk refused")
+            else:
+                failed |= not self._carry(effect)
+        if appends:
+            self._append(appends)
+
+    def _append(self, appends: list[e.AppendOp]) -> bool:
+        """Whether the disk took them."""
+        operations = [(a.op, a.body.data if isinstance(a.body, Batch) else None) for a in appends]
+        try:
+            self.store.append(operations)
+        except StorageError as error:
+            self._tell(e.StorageFailed(error.message, self.store.next_index - 1))
+            return False
+        return True
+
+    def _append_copied(self, effect: e.AppendCopied) -> bool:
+        chunk = effect.copied.chunk
+        assert isinstance(chunk, Chunk)
+        try:
+            self.store.append_copied(chunk)
+        except StorageError as error:
+            self._tell(e.StorageFailed(error.message, self.store.next_index - 1))
+            return False
+        return True
+
+    def _carry(self, effect: e.Effect) -> bool:
+        """Carry one effect out.  False if the disk refused."""
+        match effect:
+            case e.Apply():
+                self._apply(effect)
+            case e.SendRecords():
+                self._send_records(effect)
+            case e.Reply():
+                self._reply(effect.conn, effect.id, effect.answer)
+            case e.ReplyLeased():
+                self._reply_leased(effect.conn, effect.id, effect.answer, effect.until)
+            case e.SendOps():
+                self._send_ops(effect)
+            case e.AppendCopied():
+                return self._append_copied(effect)
+            case e.SendReplicate():
+                self.link.replicate(effect)
+            case e.FindOffsets():
+                self._find_offsets(effect)
+            case e.Tell():
+                self.story.tell(effect.event, **effect.fields)
+            case e.AppendOp():
+                raise AssertionError("gathered by carry_out")
+            case _:
+                self._carry_rarely(effect)
+        return True
+
+    def _carry_rarely(
+        self,
+        effect: e.Truncate
+        | e.Load
+        | e.SendFollowAnswer
+        | e.HangUp
+        | e.Dial
+        | e.Undial
+        | e.SendFollow
+        | e.ProposeIsr
+        | e.Resign
+        | e.SaveEpoch
+        | e.SaveCluster
+        | e.Halt
+        | e.Finished,
+    ) -> None:
+        match effect:
+            case e.Truncate():
+                self._truncate(effect)
+            case e.Load():
+                self._tell(e.Loaded(self.store.load(effect.first, effect.last)))
+            case e.SendFollowAnswer():
+                answer = m.FollowAnswer(
+                    epoch=effect.epoch,
+                    truncate_to=effect.truncate_to,
+                    sum=self.store.sum_before(effect.truncate_to),
+                )
+                self._reply(effect.conn, effect.id, answer)
+            case e.HangUp():
+                self._hang_up(effect.conn, effect.reason)
+            case e.Dial():
+                self.link.dial(effect)
+            case e.Undial():
+                self.link.undial(effect.link)
+            case e.SendFollow():
+                self.link.follow(effect, self.store.sum)
+            case e.ProposeIsr():
+                self._propose_isr(effect)
+            case e.Resign():
+                self.session.resign(effect.epoch, effect.reason)
+            case e.SaveEpoch():
+                self.data_dir.save_epoch(effect.epoch)
+            case e.SaveCluster():
+                self.data_dir.save_cluster(effect.cluster)
+            case e.Halt():
+                raise Fatal(f"broker {self._broker} stops, its files are kept: {effect.reason}")
+            case e.Finished():
+                self._finished()
+            case _:
+                assert_never(effect)
+
+    # -- effects on the disk ---------------------------------------------------------------------
+
+    def _truncate(self, effect: e.Truncate) -> None:
+        try:
+            self.store.truncate(effect.next, effect.sum)
+        except (SumMismatch, Damaged) as damage:
+            raise Fatal(
+                f"broker {self._broker} stops, its files in {self.data_dir.path} are kept: {damage}"
+            ) from damage
+
+    def _apply(self, effect: e.Apply) -> None:
+        try:
+            self.store.apply(effect.ops)
+        except StorageError as error:
+            # Nothing is lost: the log has it, and memory serves it; the next flush tries again.
+            self.story.tell("flush_failed", reason=error.message)
+        self._flush_soon()
+
+    def _flush_soon(self) -> None:
+        if self._flush_due is None:
+            self._flush_due = self._loop.call_later(FLUSH_S, self._flush)
+
+    def _flush(self) -> None:
+        self._flush_due = None
+        try:
+            self.store.flush()
+        except StorageError as error:
+            self.story.tell("flush_failed", reason=error.message)
+            self._flush_soon()
+
+    # -- effects on the net ----------------------------------------------------------------------
+
+    def _reply(
+        self, conn: int, id_: m.RequestId, answer: m.Answer, buffers: list[Buffer] | None = None
+    ) -> None:
+        connection = self.server.connections.get(conn)
+        if connection is None:
+            return
+        if isinstance(answer, m.StatusAnswer):
+            self._complete_status(answer)
+        connection.answer(id_, answer, buffers or ())
+
+    def _reply_leased(self, conn: int, id_: m.RequestId, answer: m.Answer, until: float) -> None:
+        """Rule `lease`: looked at once more just before the answer leaves."""
+        if time.monotonic() >= until:
+            refused = Refused("NO_LEADER", "this broker's lease on the leadership ran out just now")
+            answer = protocol.error_answer(refused)
+        self._reply(conn, id_, answer)
+
+    def _send_records(self, effect: e.SendRecords) -> None:
+        buffers: list[Buffer] = []
+        left, first = effect.max_bytes, True
+        for entry, offset in zip(effect.entries, effect.offsets, strict=True):
+            if offset is None or (left <= 0 and not first):
+                continue
+            try:
+                read = self.store.read_records(
+                    entry.topic, entry.partition, offset, left, at_least_one=first
+                )
+            except StorageError as error:
+                entry.error, entry.message = "STORAGE_ERROR", error.message
+                entry.retriable = True
+                continue
+            entry.size = sum(len(b) for b in read)
+            left -= entry.size
+            first = first and not read
+            buffers += read
+        self._reply(effect.conn, effect.id, m.FetchAnswer(partitions=effect.entries), buffers)
+
+    def _send_ops(self, effect: e.SendOps) -> None:
+        try:
+            count, buffers = self.store.read_ops(effect.first, effect.last, effect.max_bytes)
+        except StorageError as error:
+            self.story.tell("log_unreadable", reason=error.message)
+            self._hang_up(effect.conn, error.message)
+            return
+        answer = m.ReplicateAnswer(
+            epoch=effect.epoch, from_=effect.first, committed=effect.committed, count=count
+        )
+        self._reply(effect.conn, effect.id, answer, buffers)
+
+    def _find_offsets(self, effect: e.FindOffsets) -> None:
+        answer: m.Answer
+        try:
+            offsets = [
+                (topic, partition, self.store.find_offset(topic, partition, effect.at_ms))
+                for topic, partition in effect.partitions
+            ]
+            answer = m.OffsetsAnswer(offsets=offsets)
+        except StorageError as error:
+            answer = protocol.error_answer(Refused("STORAGE_ERROR", error.message))
+        self._reply_leased(effect.conn, effect.id, answer, effect.until)
+
+    def _hang_up(self, conn: int, reason: str) -> None:
+        connection = self.server.connections.get(conn)
+        if connection is not None:
+            connection.close(reason)
+
+    def _propose_isr(self, effect: e.ProposeIsr) -> None:
+        version = effect.version
+        self.session.propose_isr(
+            effect.epoch,
+            version,
+            effect.isr,
+            effect.incs,
+            lambda ok, message: self._tell(e.IsrAnswered(version, ok, message)),
+        )
+
+    def _complete_status(self, answer: m.StatusAnswer) -> None:
+        """What only the shell knows."""
+        answer.connections = len(self.server.connections)
+        answer.host, answer.port = self.server.address
+        answer.fsync = self._fsync
+        answer.version = VERSION
+        answer.uptime_s = round(time.monotonic() - self._began, 3)
