@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from importlib import metadata
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
@@ -22,6 +21,7 @@ from click.shell_completion import CompletionItem
 
 from yak.config import DEFAULT_BOOTSTRAP
 from yak.model import MAX_INT, parse_address, parse_addresses
+from yak.version import VERSION
 
 _SIZE_UNITS: Final = {
     "": 1,
@@ -200,21 +200,8 @@ def option_json(command: F) -> F:
 
 
 def option_version(command: F) -> F:
-    """--version, of the installed distribution."""
-
-    def show(context: click.Context, _: click.Parameter, wanted: bool) -> None:  # noqa: FBT001 -- click calls it so
-        if wanted and not context.resilient_parsing:
-            click.echo(f"yak {metadata.version('yaklog')}")
-            context.exit()
-
-    return click.option(
-        "--version",
-        is_flag=True,
-        is_eager=True,
-        expose_value=False,
-        callback=show,
-        help="Show the version and exit.",
-    )(command)
+    """--version."""
+    return click.version_option(VERSION, prog_name="yak", message="%(prog)s %(version)s")(command)
 
 
 def examples(*lines: str) -> str:

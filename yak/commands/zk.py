@@ -142,6 +142,11 @@ def settings_problem(settings: Settings) -> str | None:
             f"--lease-ms {s.lease_ms} must be below --session-ms {s.session_ms}: a leader has to "
             "fall silent before another can be elected, else two would speak at once"
         )
+    if s.heartbeat_ms + s.lease_ms >= s.session_ms:
+        return (
+            f"--heartbeat-ms {s.heartbeat_ms} and --lease-ms {s.lease_ms} together must be below "
+            f"--session-ms {s.session_ms}: no heartbeat could renew a lease in time"
+        )
     if 2 * s.heartbeat_ms > s.lease_ms:
         return (
             f"--heartbeat-ms {s.heartbeat_ms} must be at most half of --lease-ms {s.lease_ms}: "
