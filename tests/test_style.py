@@ -166,3 +166,12 @@ def test_commands_that_documents_name_exist(document: str) -> None:
     made = set(re.findall(r"^\s*(?:\$ )?make ([a-z]+)", text, re.MULTILINE))
     assert named <= commands, f"{document} names a command that yak does not have"
     assert made <= targets, f"{document} names a target that the Makefile does not have"
+
+
+def test_the_architecture_names_every_module() -> None:
+    """And nothing that is not there."""
+    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    house = text[text.index("## The house") :]
+    named = set(re.findall(r"`(?:[a-z]+/)?([a-z_]+\.py)`", house))
+    there = {path.name for path in _modules() if ROOT / "yak" in path.parents}
+    assert named == there - {"__init__.py"}, "docs/architecture.md, The house: keep it true"
