@@ -112,6 +112,8 @@ class Membership:
         self, asked: e.Asked, request: m.Register, name: str, topics: list[str], now: Now
     ) -> None:
         group = self.tail.group(name)
+        if isinstance(request.member, str) and request.member not in group.members:
+            raise Refused("UNKNOWN_MEMBER", unknown_member(request.member, name))
         missing = self.topics.missing(topics, auto_create=self.auto_create)
         known = None if request.member is UNSET else group.members.get(request.member)
         committed = request.member in self.state.group(name).members
@@ -129,12 +131,13 @@ class Membership:
             answer = self._member_answer(name, request.member, request.session_ms)
             self.service.reply_leased(asked, answer, now)
             return
-        self._check_room(name, group)
+        if known is None:
+            self._check_room(name, group)
         self.service.admit(now)
         self._create(missing, now)
+        # Unique in the log: no two operations have one index.
         member = f"{request.client or 'member'}-{self.pending.log.next}"
         if isinstance(request.member, str):
-            check_name("member", request.member)
             member = request.member
         self.pending.append(
             ops.Register,
@@ -216,12 +219,26 @@ class Membership:
 
     # -- heartbeats ------------------------------------------------------------------------------
 
-    def produced(self, producer: int, now: Now) -> None:
+    def produced(self, number: int, now: Now) -> None:
         """A produce keeps its producer registered, and brings one back that was gone."""
-        if producer in self._gone:
-            self.welcome(producer, now)
-        else:
-            self._producers.touch(producer, now.mono)
+        self._producers.touch(number, now.mono)
+        self._bring_back(number, now)
+
+    def _bring_back(self, number: int, now: Now) -> None:
+        """A producer that was logged as gone is here again: that is logged too."""
+        producer = self.tail.producers[number]
+        if producer.gone_ms is None or not self.service.can_write(now):
+            return
+        self.pending.append(
+            ops.Register,
+            now,
+            role="producer",
+            client=producer.client,
+            topics=list(producer.topics),
+            producer=number,
+        )
+        self._gone.close(number)
+        self._producers.open(number, self._producer_session_s, now.mono)
 
     def heartbeat(self, asked: e.Asked, request: m.Heartbeat, now: Now) -> None:
         if request.producer is not UNSET:
@@ -261,26 +278,12 @@ class Membership:
     def _producer_heartbeat(
         self, asked: e.Asked, request: m.Heartbeat, number: int, now: Now
     ) -> None:
-        producer = self.tail.producers.get(number)
-        if producer is None:
+        if number not in self.tail.producers:
             raise Refused("UNKNOWN_PRODUCER", f"producer {number} is not registered; register")
-        if producer.gone_ms is not None:
-            self.service.admit(now)
-            self.pending.append(
-                ops.Register,
-                now,
-                role="producer",
-                client=producer.client,
-                topics=list(producer.topics),
-                producer=number,
-            )
-        self.welcome(number, now)
+        self.service.leased(now)
+        self._producers.touch(number, now.mono)
+        self._bring_back(number, now)
         self.service.reply_leased(asked, m.Done(), now)
-
-    def welcome(self, number: int, now: Now) -> None:
-        """A producer is here, or here again."""
-        self._gone.close(number)
-        self._producers.open(number, self._producer_session_s, now.mono)
 
     # -- sharing out -----------------------------------------------------------------------------
 

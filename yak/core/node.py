@@ -435,7 +435,7 @@ class Node:
             for op in batch:
                 self._desk.pending.applied(op)
         if touched:
-            self._reads.wake(touched, cut_off=False)
+            self._reads.wake(touched)
         role = self.role
         if isinstance(role, Leader) and self._desk is None and self.state.index >= role.start:
             # The barrier: all that this leader inherited, and its `lead`, is applied.

@@ -18,6 +18,8 @@ import ipaddress
 from dataclasses import dataclass
 from typing import Any
 
+from msgspec import UNSET
+
 from yak import messages as m
 from yak.config import Limits
 from yak.core import events as e
@@ -53,19 +55,22 @@ class Reads:
     def fetch(self, conn: int, request: m.Fetch, now: float, *, cut_off: bool) -> None:
         """Answer, or wait up to `wait_ms`.  cut_off: this replica must not speak any more."""
         entries, offsets = self._evaluate(request, cut_off=cut_off)
-        empty = not any(o is not None for o in offsets)
-        failed = any(isinstance(entry.error, str) for entry in entries)
-        if empty and not failed and request.wait_ms > 0 and request.partitions:
+        if request.wait_ms > 0 and request.partitions and _has_nothing(entries, offsets):
             self._wait(_Waiting(conn, request, now + request.wait_ms / 1000))
             return
         self._send(conn, request, entries, offsets)
 
-    def wake(self, partitions: set[TopicPartition], *, cut_off: bool) -> None:
-        """Records of these partitions were applied, or the partitions are gone."""
+    def wake(self, partitions: set[TopicPartition]) -> None:
+        """Records of these partitions were applied, or the partitions are gone.
+
+        A client that asked beyond them, since it has read further elsewhere, waits on.
+        """
         for tp in partitions:
             for waiting in list(self._by_partition.get(tp, ())):
-                if not waiting.done:
-                    self._finish(waiting, cut_off=cut_off)
+                entries, offsets = self._evaluate(waiting.request, cut_off=False)
+                if not waiting.done and not _has_nothing(entries, offsets):
+                    self._remove(waiting)
+                    self._send(waiting.conn, waiting.request, entries, offsets)
 
     def tick(self, now: float, *, cut_off: bool) -> None:
         """Answer whatever has waited long enough; once cut off, everything."""
@@ -143,6 +148,11 @@ class Reads:
         return entry, offset if offset < end else None
 
 
+def _has_nothing(entries: list[m.FetchEntry], offsets: list[int | None]) -> bool:
+    """Neither a record nor an error in any entry."""
+    return all(o is None for o in offsets) and all(entry.error is UNSET for entry in entries)
+
+
 def _failed(tp: TopicPartition, error: str, message: str) -> m.FetchEntry:
     return m.FetchEntry(
         topic=tp[0],
@@ -206,9 +216,9 @@ def as_dialled(host: str, dialled: str | None) -> str:
     Where a broker listens on loopback or on every address, its own word says nothing to a
     client on another host: there the host that the client itself dialled is the better guess.
     """
-    if dialled is None or not _is_local(host) or _is_local(dialled):
-        return "127.0.0.1" if host in ("0.0.0.0", "") else "::1" if host == "::" else host  # noqa: S104 -- compared, not bound
-    return dialled
+    if dialled is not None and _is_local(host):
+        return dialled
+    return host
 
 
 def _is_local(host: str) -> bool:

@@ -250,9 +250,9 @@ class State:
         batch = Batch(given(op.sequence), op.count, op.offset, op.time, op.index)
         self.sequences[key] = (*self.sequences.get(key, ())[1 - BATCHES_REMEMBERED :], batch)
         producer = self.producers[op.producer]
-        if producer.gone_ms is not None or tp not in producer.written:
+        if tp not in producer.written:
             self.producers[op.producer] = msgspec.structs.replace(
-                producer, gone_ms=None, written=producer.written | {tp}
+                producer, written=producer.written | {tp}
             )
 
     def _ack(self, op: ops.Ack) -> None:
