@@ -16,6 +16,8 @@ must happen*.  In particular an answer never stands before the append or apply t
 
 `conn` names a connection of the broker's port: an integer that is never used twice.  `link`
 does the same for the one connection to the leader, so that late news of an old one is dropped.
+
+One file of more than 400 lines, since it is a table to look things up in.
 """
 
 from __future__ import annotations
