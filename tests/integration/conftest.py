@@ -19,7 +19,10 @@ from tests.support.cluster import Cluster, MakeCluster
 from tests.support.wire import Wire
 
 #: A session far above any stall of a busy machine: in the shared cluster nobody may be expelled.
-CALM = ("--session-ms", "20000", "--lease-ms", "13000", "--replica-lag-ms", "15000")
+CALM = (
+    *("--session-ms", "20000", "--lease-ms", "13000"),
+    *("--replica-lag-ms", "15000", "--resign-ms", "30000"),
+)
 
 _numbers = itertools.count(1)
 

@@ -140,6 +140,22 @@ def test_waiting_ends_with_the_first_record(
     assert operation.values == ["new"]
 
 
+@pytest.mark.parametrize("broker", [1, 2, 3])
+def test_waiting_beyond_the_end_goes_on_when_records_come_below(
+    shared: Cluster, leader: Wire, topic: str, broker: int
+) -> None:
+    """A client that has read further elsewhere waits for *its* first record."""
+    with shared.connect(broker) as wire:
+        shared.wait_level()
+        polled = wire.post("fetch", partitions=[[topic, 0, 2]], wait_ms=30_000)
+        wire.ok("status")
+        for value in range(3):
+            leader.produce(topic, 0, [value])
+        answer, body = wire.answer_to(polled)
+    (operation,) = split_operations(body)
+    assert (operation.values, answer["partitions"][0]["high_watermark"]) == ([2], 3)
+
+
 def test_waiting_for_several_partitions_ends_with_a_record_in_any(leader: Wire, name: str) -> None:
     leader.ok("create_topic", topic=name, partitions=3)
     places = [[name, partition, 0] for partition in range(3)]
