@@ -12,7 +12,7 @@ Rules:
   was lost and the topic is one's own.
 * `status` asks every broker for itself and never the leader for another: it works while there
   is no leader, and says of each broker that does not answer why not.
-* `Admin` is `AsyncAdmin` with a loop of its own, for code that has none running.
+* `Admin` is `AsyncAdmin` on a thread with a loop of its own, for code that awaits nothing.
 
 Not here: records, and anything that is shown.
 """
@@ -33,6 +33,7 @@ from yak.errors import RetriableError, YakError
 from yak.model import Address, parse_address, parse_addresses
 from yak.net.cluster import Cluster
 from yak.net.connection import Connection
+from yak.net.loop_thread import LoopThread
 
 #: How long one broker may take to say how it is, in seconds.
 PROBE_S: Final = 2.0
@@ -272,7 +273,7 @@ def _together(reports: Sequence[BrokerReport], known: Mapping[Address, int]) -> 
 
 
 class Admin:
-    """`AsyncAdmin` for code that has no loop running.  Not for use by several threads."""
+    """`AsyncAdmin` for code that awaits nothing."""
 
     def __init__(
         self,
@@ -281,7 +282,7 @@ class Admin:
         client: str = "yak-admin",
         timeout_s: float = 30.0,
     ) -> None:
-        self._runner = asyncio.Runner()
+        self._loop = LoopThread("yak-admin")
         self._admin = AsyncAdmin(bootstrap, client=client, timeout_s=timeout_s)
 
     def __enter__(self) -> Admin:
@@ -296,40 +297,41 @@ class Admin:
         self.close()
 
     def close(self) -> None:
-        """Close every connection."""
-        self._runner.run(self._admin.close())
-        self._runner.close()
+        """Close every connection.  Idempotent."""
+        if self._loop.alive:
+            self._loop.call(self._admin.close())
+            self._loop.stop()
 
     def create_topic(
         self, topic: str, partitions: int | None = None, config: Mapping[str, Any] | None = None
     ) -> m.TopicAnswer:
         """As AsyncAdmin's."""
-        return self._runner.run(self._admin.create_topic(topic, partitions, config))
+        return self._loop.call(self._admin.create_topic(topic, partitions, config))
 
     def topics(self) -> dict[str, m.TopicEntry]:
         """As AsyncAdmin's."""
-        return self._runner.run(self._admin.topics())
+        return self._loop.call(self._admin.topics())
 
     def topic(self, topic: str) -> TopicReport:
         """As AsyncAdmin's."""
-        return self._runner.run(self._admin.topic(topic))
+        return self._loop.call(self._admin.topic(topic))
 
     def offsets(self, topic: str, partitions: int, at: str | int) -> list[int | None]:
         """As AsyncAdmin's."""
-        return self._runner.run(self._admin.offsets(topic, partitions, at))
+        return self._loop.call(self._admin.offsets(topic, partitions, at))
 
     def groups(self) -> list[str]:
         """As AsyncAdmin's."""
-        return self._runner.run(self._admin.groups())
+        return self._loop.call(self._admin.groups())
 
     def group(self, group: str) -> m.GroupAnswer:
         """As AsyncAdmin's."""
-        return self._runner.run(self._admin.group(group))
+        return self._loop.call(self._admin.group(group))
 
     def status(self) -> ClusterReport:
         """As AsyncAdmin's."""
-        return self._runner.run(self._admin.status())
+        return self._loop.call(self._admin.status())
 
     def coordinator(self, address: str) -> m.CoordinatorStatus:
         """As AsyncAdmin's."""
-        return self._runner.run(self._admin.coordinator(address))
+        return self._loop.call(self._admin.coordinator(address))

@@ -136,6 +136,17 @@ def test_every_limit_has_its_help() -> None:
     assert list(LIMITS_HELP) == [field.name for field in dataclasses.fields(Limits)]
 
 
+def test_operations_lists_every_limit_and_timing() -> None:
+    text = (Path(__file__).parents[2] / "docs/operations.md").read_text(encoding="utf-8")
+    for option in broker.broker.params:
+        if isinstance(option, click.Option) and option.name in LIMITS_HELP:
+            shown = option.show_default if isinstance(option.show_default, str) else option.default
+            assert f"| `{option.opts[0]}` | {shown} |" in text
+    for name in ("heartbeat_ms", "session_ms", "lease_ms", "replica_lag_ms", "resign_ms"):
+        option_name = "--" + name.replace("_", "-")
+        assert f"| `{option_name}` | {getattr(Settings(), name)} |" in text
+
+
 @pytest.mark.parametrize(
     ("args", "words"),
     [

@@ -30,12 +30,10 @@ def run(actor: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine to its end, on uvloop where there is one; imported only when it is needed."""
     import asyncio
 
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.run(actor)
-    result: T = uvloop.run(actor)
-    return result
+    from yak.net.loop_thread import new_event_loop
+
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        return runner.run(actor)
 
 
 def enter(command: click.Command, name: str) -> NoReturn:
