@@ -21,6 +21,7 @@ from yak import protocol
 from yak.config import Limits
 from yak.errors import Fatal
 from yak.net import listener, server
+from yak.net.listener import Listener
 from yak.net.server import Server, ServerConnection
 from yak.protocol import RequestDecoder
 
@@ -59,9 +60,13 @@ async def poll(condition: Callable[[], bool]) -> None:
 
 @dataclass
 class Recorder:
-    """A handler that keeps what it is told; `answering` answers at once, in the same call."""
+    """A handler that keeps what it is told; `answering` answers at once, in the same call.
+
+    extra: what every answer's body has beside the request's.
+    """
 
     answering: bool = True
+    extra: bytes = b""
     open: list[ServerConnection] = field(default_factory=list)
     gone: list[ServerConnection] = field(default_factory=list)
     taken: list[Taken] = field(default_factory=list)
@@ -76,7 +81,7 @@ class Recorder:
         self.taken.append(Taken(connection, request, body))
         self.news.set()
         if self.answering:
-            connection.answer(request.id, m.Done(), [body])
+            connection.answer(request.id, m.Done(), [body, self.extra])
 
     def closed(self, connection: ServerConnection, /) -> None:
         self.gone.append(connection)
@@ -92,7 +97,7 @@ class Recorder:
 
     def answer_first(self) -> None:
         connection, request, body = self.taken.pop(0)
-        connection.answer(request.id, m.Done(), [body])
+        connection.answer(request.id, m.Done(), [body, self.extra])
 
 
 class Client:
@@ -362,6 +367,20 @@ def test_a_client_that_does_not_read_is_not_read(run: Run) -> None:
     run(play())
 
 
+def test_requests_that_are_here_wait_for_a_client_to_read(run: Run) -> None:
+    async def play() -> None:
+        extra = b"x" * 500_000
+        async with stage(Recorder(extra=extra), max_unsent_bytes=200_000) as on:
+            client = await on.dial_slow()
+            client.ask(*range(100))
+            await poll(lambda: bool(on.handler.open and not on.handler.open[0].reading))
+            assert len(on.handler.taken) < 50
+            for id_ in range(100):
+                assert await client.receive() == ({"id": id_, "ok": True}, extra)
+
+    run(play())
+
+
 def test_clients_over_the_limit_are_told_so(run: Run) -> None:
     async def play() -> None:
         async with stage(max_connections=3) as on:
@@ -414,6 +433,28 @@ def test_a_frame_that_began_must_end(run: Run) -> None:
             on.handler.answering = True
             idle.ask(2)
             assert await idle.answers(1) == [2], "one that only waits may wait"
+
+    run(play())
+
+
+def test_a_frame_that_we_do_not_read_is_not_late(run: Run) -> None:
+    async def play() -> None:
+        limits = {"frame_timeout_ms": 100, "max_inflight_requests": 1}
+        async with stage(Recorder(answering=False), **limits) as on:
+            client = await on.dial()
+            client.ask(1)
+            second = b"".join(protocol.frame(protocol.encode_request(m.Status(id=2))))
+            client.writer.write(second[:7])
+            await poll(lambda: on.server.partial_bytes == 7)
+            (connection,) = on.handler.open
+            assert not connection.reading
+            client.writer.write(second[7:])
+            # Three times the limit, which is what is tested.
+            await asyncio.sleep(0.3)
+            on.handler.answer_first()
+            await on.handler.until(lambda: on.handler.ids() == [2])
+            on.handler.answer_first()
+            assert await client.answers(2) == [1, 2]
 
     run(play())
 
@@ -481,6 +522,28 @@ def test_a_client_that_ends_first_still_gets_its_answers(run: Run) -> None:
                 assert await client.answers(1) == [id_]
             await client.end()
             await on.handler.until(lambda: bool(on.handler.gone))
+
+    run(play())
+
+
+def test_a_slow_client_that_ends_first_gets_them_too(run: Run) -> None:
+    async def play() -> None:
+        extra = b"x" * 6_000_000
+        limits = {"max_inflight_requests": 1, "max_unsent_bytes": 100_000}
+        async with stage(Recorder(answering=False, extra=extra), **limits) as on:
+            client = await on.dial_slow()
+            client.ask(1, 2, 3)
+            client.writer.write_eof()
+            await on.handler.until(lambda: bool(on.handler.taken))
+            (connection,) = on.handler.open
+            on.handler.answer_first()
+            await poll(lambda: connection._choked)
+            for id_ in (1, 2, 3):
+                assert await client.receive() == ({"id": id_, "ok": True}, extra)
+                if id_ < 3:
+                    await on.handler.until(lambda: bool(on.handler.taken))
+                    on.handler.answer_first()
+            await client.end()
 
     run(play())
 
@@ -610,6 +673,14 @@ def test_out_of_file_descriptors_the_accept_waits(
 ) -> None:
     """The clients wait too, and are served when there is room; the loop does not spin."""
     monkeypatch.setattr(listener, "ACCEPT_PAUSE_S", 0.05)
+    waits: list[OSError] = []
+    wait = Listener._wait
+
+    def counted(self: Listener, error: OSError) -> None:
+        waits.append(error)
+        wait(self, error)
+
+    monkeypatch.setattr(Listener, "_wait", counted)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 
     async def play() -> None:
@@ -632,6 +703,7 @@ def test_out_of_file_descriptors_the_accept_waits(
             finally:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
             assert tries == 1, "said once, not at every try"
+            assert len(waits) <= turns, "the loop spins"
             client = await on.dial_on(sock)
             client.ask(1)
             assert await client.answers(1) == [1]
