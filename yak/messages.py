@@ -103,8 +103,11 @@ class Deregister(Logged, tag="deregister", kw_only=True):
     member: str | UnsetType = UNSET
 
 
-class Heartbeat(Request, tag="heartbeat", kw_only=True):
-    """Either `producer`, or `group`, `member` and `generation`."""
+class Heartbeat(Logged, tag="heartbeat", kw_only=True):
+    """Either `producer`, or `group`, `member` and `generation`.
+
+    It changes the log only where it releases a partition, or brings a gone producer back.
+    """
 
     producer: Id | UnsetType = UNSET
     group: str | UnsetType = UNSET

@@ -252,21 +252,35 @@ class Membership:
         self._members.touch((name, member), now.mono)
         if request.delivered is not UNSET:
             self.service.delivery.report(name, member, request.delivered)
-        self._release(name, member, request.generation, request.owned, now)
-        group = self.state.group(name)
-        answer = m.HeartbeatAnswer(generation=group.generation)
-        if request.generation < group.generation:
-            answer.assignment = list(group.assigned(member))
-            answer.offsets = [(*tp, self.state.acked_by(name, tp)) for tp in answer.assignment]
+        if self._release(name, member, request.generation, request.owned, now):
+            # Answered with the new generation, so that the next owner need not wait for a beat.
+            self.pending.when(
+                self.pending.last,
+                asked.conn,
+                request,
+                lambda: self._heartbeat_answer(name, member, request.generation),
+                now,
+            )
+            return
+        answer = self._heartbeat_answer(name, member, request.generation)
         self.service.reply_leased(asked, answer, now)
 
-    def _release(self, name: str, member: str, generation: int, owned: Any, now: Now) -> None:
-        """A report may free partitions that wait for their new owner."""
+    def _heartbeat_answer(self, name: str, member: str, generation: int) -> m.Answer:
+        group = self.state.group(name)
+        answer = m.HeartbeatAnswer(generation=group.generation)
+        if generation < group.generation:
+            answer.assignment = list(group.assigned(member))
+            answer.offsets = [(*tp, self.state.acked_by(name, tp)) for tp in answer.assignment]
+        return answer
+
+    def _release(self, name: str, member: str, generation: int, owned: Any, now: Now) -> bool:
+        """Whether a report freed partitions that wait for their new owner."""
         group = self.tail.group(name)
         # No member was ever told of a generation that is not committed.
         generation = min(generation, self.state.group(name).generation)
         free = groups.released(group, member, generation, owned) if group.moving else set()
-        if free and self.service.can_write(now):
+        frees = bool(free) and self.service.can_write(now)
+        if frees:
             self.pending.append(
                 ops.Assign,
                 now,
@@ -274,6 +288,7 @@ class Membership:
                 generation=group.generation + 1,
                 owners=groups.after_release(group, free),
             )
+        return frees
 
     def _producer_heartbeat(
         self, asked: e.Asked, request: m.Heartbeat, number: int, now: Now
