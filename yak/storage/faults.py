@@ -2,6 +2,7 @@
 
     StorageError   the disk refused just now (full, an I/O error); what was whole stays whole
     Damaged        bytes are not what was written, and valid ones follow: nothing may be cut
+    SyncFailed     what was written may be lost, whatever a later sync says: stop at once
     SumMismatch    two logs that should agree at a point do not: corruption, never "continue"
 
 A process that cannot go on raises `yak.errors.Fatal` instead.
@@ -34,6 +35,16 @@ class Damaged(Exception):  # noqa: N818 -- it says what was found
         self.path = path
         self.position = position
         self.what = what
+
+
+class SyncFailed(Exception):  # noqa: N818 -- it says what happened
+    """Making written bytes durable failed.  It is never tried again: the process must stop."""
+
+    def __init__(self, path: str, error: OSError) -> None:
+        super().__init__(
+            f"{path}: sync failed: {error.strerror or error}; what was written since the last one "
+            "may be lost: look at the disk, then start this process again"
+        )
 
 
 class SumMismatch(Exception):  # noqa: N818 -- it says what was found

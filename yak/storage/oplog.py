@@ -17,6 +17,10 @@ Rules:
 * Written is not durable.  `begin_sync` is taken on the thread that appends; the job's `run`
   may run in another one while further operations are appended; then `job.index` is durable.
   A truncation meanwhile lowers `job.index`: what was cut does not come back.
+* Where the disk fails to sync, SyncFailed is raised and nobody tries again: the system may
+  hold for written what is lost.
+* With `sync_at_roll` a file is synced before the next one is made.  Else a power cut could keep
+  the later one and lose the end of this one, which would look like damage.
 * `truncate` first proves that both logs are the same below the point, then removes files from
   the highest one down, syncs the directory, and cuts: a stop in between leaves no gap.
 * An operation in the file is never changed.
@@ -37,7 +41,7 @@ from yak.core.ops import BrokenLine, Op
 from yak.errors import Fatal
 from yak.storage.chunk import Chunk, Entry, Head, split, sum_of
 from yak.storage.disk import Buffer, Disk, SyncLater, append_whole
-from yak.storage.faults import Damaged, StorageError, SumMismatch
+from yak.storage.faults import Damaged, StorageError, SumMismatch, SyncFailed
 from yak.storage.scan import Scan
 from yak.storage.segment import Segment
 from yak.storage.tail import MAX_TAIL_BYTES, Tail
@@ -46,19 +50,27 @@ from yak.storage.tail import MAX_TAIL_BYTES, Tail
 class SyncJob:
     """A sync under way.  index: every operation up to it is durable once `run` has returned.
 
-    An OSError from `run` is final: what was not synced may be lost whatever a later sync says.
+    done: `run` has returned.
     """
 
-    def __init__(self, index: int, files: list[SyncLater], sync_names: Callable[[], None]) -> None:
+    def __init__(
+        self, directory: str, index: int, files: list[SyncLater], sync_names: Callable[[], None]
+    ) -> None:
         self.index = index
+        self.done = False
+        self._directory = directory
         self._files = files
         self._sync_names = sync_names
 
     def run(self) -> None:
-        """Sync the files, then the directory if files were made.  Any thread may do it."""
-        for file in self._files:
-            file.run()
-        self._sync_names()
+        """Sync the files, then the directory if files were made.  Any thread; or SyncFailed."""
+        try:
+            for file in self._files:
+                file.run()
+            self._sync_names()
+        except OSError as e:
+            raise SyncFailed(self._directory, e) from e
+        self.done = True
 
 
 def _nothing() -> None:
@@ -73,7 +85,13 @@ class OpLog:
     """
 
     def __init__(
-        self, disk: Disk, scan: Scan, segment_bytes: int, tail_bytes: int = MAX_TAIL_BYTES
+        self,
+        disk: Disk,
+        scan: Scan,
+        segment_bytes: int,
+        *,
+        sync_at_roll: bool = True,
+        tail_bytes: int = MAX_TAIL_BYTES,
     ) -> None:
         self._disk = disk
         self._directory = scan.directory
@@ -84,6 +102,8 @@ class OpLog:
         self._unsynced: dict[str, None] = {}
         self._names_unsynced = False
         self._job: SyncJob | None = None
+        self._durable = scan.next_index - 1
+        self._sync_at_roll = sync_at_roll
         self.first_index = scan.first_index
         self.next_index = scan.next_index
         self.sum = scan.sum
@@ -114,20 +134,26 @@ class OpLog:
 
     def _append(self, entries: list[Entry], data: bytes | None = None) -> None:
         """data: the entries' bytes in one piece, where they came so."""
-        segment = self._segments[-1] if self._segments else self._segment(self.next_index, self.sum)
+        if self._segments:
+            segment = self._segments[-1]
+        else:
+            segment = Segment(self._directory, self.next_index, self.sum)
         size, start = segment.size, 0
         for number, (op, line, body) in enumerate(entries):
             length = len(line) + len(body)
             if size + length > self.segment_bytes and size > len(segment.header):
                 self._write(segment, entries[start:number])
-                previous = sum_of(entries[number - 1].line) if number else self.sum
-                segment = self._segment(op.index, previous)
+                self._finish(segment)
+                segment = Segment(self._directory, op.index, self.sum)
                 size, start = len(segment.header), number
             size += length
         self._write(segment, entries[start:], None if start else data)
 
-    def _segment(self, first: int, previous_sum: str) -> Segment:
-        return Segment(self._directory, first, previous_sum)
+    def _finish(self, segment: Segment) -> None:
+        """A new file may survive a power cut only if all before it does."""
+        if self._sync_at_roll and segment.path in self._unsynced:
+            _sync(self._disk.sync, segment.path)
+            del self._unsynced[segment.path]
 
     def _write(self, segment: Segment, entries: list[Entry], data: bytes | None = None) -> None:
         """One write to one file: these operations, and its first line where it is new."""
@@ -173,13 +199,26 @@ class OpLog:
 
     def begin_sync(self) -> SyncJob:
         """What is written by now becomes durable when the job has run.  One job at a time."""
+        assert self._job is None or self._job.done, "the last sync runs, or failed"
         files = [self._disk.sync_later(path) for path in self._unsynced]
         names = partial(self._disk.sync_dir, self._directory) if self._names_unsynced else _nothing
-        job = SyncJob(self.next_index - 1, files, names)
+        self._note_durable()
+        job = SyncJob(self._directory, self.next_index - 1, files, names)
         self._unsynced.clear()
         self._names_unsynced = False
         self._job = job
         return job
+
+    @property
+    def durable_index(self) -> int:
+        """Every operation up to it is durable."""
+        self._note_durable()
+        return self._durable
+
+    def _note_durable(self) -> None:
+        if self._job is not None and self._job.done:
+            self._durable = max(self._durable, self._job.index)
+            self._job = None
 
     # -- Cutting ----------------------------------------------------------------------------------
 
@@ -204,21 +243,21 @@ class OpLog:
         self.sum = ours
         if self._job is not None:
             self._job.index = min(self._job.index, next_index - 1)
+        self._durable = min(self._durable, next_index - 1)
 
     def _cut_files(self, next_index: int) -> None:
-        if self._segments[-1].first >= next_index:
-            while self._segments and self._segments[-1].first >= next_index:
-                segment = self._segments.pop()
+        kept = [segment for segment in self._segments if segment.first < next_index]
+        position = self._position(kept[-1], next_index) if kept else 0
+        if len(kept) < len(self._segments):
+            for segment in reversed(self._segments[len(kept) :]):
                 self._disk.unlink(segment.path)
                 self._unsynced.pop(segment.path, None)
-            self._disk.sync_dir(self._directory)
-        if self._segments:
-            segment = self._segments[-1]
-            position = self._position(segment, next_index)
-            if position < segment.size:
-                self._disk.truncate(segment.path, position)
-                self._disk.sync(segment.path)
-                segment.cut(position)
+            self._segments = kept
+            _sync(self._disk.sync_dir, self._directory)
+        if kept and position < kept[-1].size:
+            self._disk.truncate(kept[-1].path, position)
+            _sync(self._disk.sync, kept[-1].path)
+            kept[-1].cut(position)
 
     # -- Reading ----------------------------------------------------------------------------------
 
@@ -231,10 +270,8 @@ class OpLog:
             return self._tail.take(first, last, max_bytes)
         segment = self._holding(first)
         start = self._position(segment, first)
-        following = self._segment_end(segment)
-        stop = (segment.size, following)
-        if last + 1 < following:
-            stop = (self._position(segment, last + 1), last + 1)
+        following = min(last + 1, self._segment_end(segment))
+        stop = (self._position(segment, following), following)
         data, next_index = segment.read(self._disk, start, stop, max_bytes, next_key=_after)
         if next_index <= first:
             raise Damaged(segment.path, start, f"operation {first} is not whole any more")
@@ -276,8 +313,18 @@ class OpLog:
         return held[0].first if held else self.next_index
 
     def _position(self, segment: Segment, index: int) -> int:
+        """Where an operation begins; for the index after the segment's last one, its end."""
+        if index == self._segment_end(segment):
+            return segment.size
         return segment.locate(self._disk, lambda head: head.index >= index, index)
 
 
 def _after(head: Head) -> int:
     return head.index + 1
+
+
+def _sync(sync: Callable[[str], None], path: str) -> None:
+    try:
+        sync(path)
+    except OSError as e:
+        raise SyncFailed(path, e) from e

@@ -8,6 +8,9 @@
     the same with something valid after it; a file missing     | Damaged is raised, nothing is cut
     a file of a format that this version does not know         | Fatal
 
+After a power cut without fsync=always it is expected that a part is missing before another: then
+the log ends at the first fault.  Its broker is `unclean`, so that nothing relies on its log.
+
 *Something valid* is a line that reads as an operation from the damaged one's index on, and that
 proves itself: its sum follows from a line before it, or the body behind it has the crc that it
 states.  It may begin anywhere, since the damage may have eaten the newline before it.
@@ -126,8 +129,11 @@ def _rewrite(disk: Disk, segment: Segment) -> None:
     disk.rename(temporary, segment.path)
 
 
-def scan(disk: Disk, directory: str) -> Scan:
-    """Read a log and prove it.  Raises Damaged, Fatal, or the disk's OSError."""
+def scan(disk: Disk, directory: str, *, after_power_cut: bool = False) -> Scan:
+    """Read a log and prove it.  Raises Damaged, Fatal, or the disk's OSError.
+
+    after_power_cut: the log was not synced as it was written, and the machine stopped.
+    """
     log = Scan(directory)
     firsts = list_segments(disk, directory)
     for number, first in enumerate(firsts):
@@ -136,7 +142,8 @@ def scan(disk: Disk, directory: str) -> Scan:
             fault = _prove_window(disk, segment, log)
         if fault is not None:
             later = [Segment(directory, first) for first in firsts[number + 1 :]]
-            _refuse_if_valid_follows(disk, [segment, *later], fault, log.next_index)
+            if not after_power_cut:
+                _refuse_if_valid_follows(disk, [segment, *later], fault, log.next_index)
             _plan_cut(disk, segment, later, fault, log)
             return log
         log.segments.append(segment)

@@ -103,14 +103,15 @@ class Segment:
         self.size = self.written = position
 
     def locate(self, disk: Disk, reached: Callable[[Head], bool], key: int) -> int:
-        """The position of the first operation that `reached` accepts, or of the written end.
+        """The position of the operation that holds `key`: the first that `reached` accepts.
 
-        key: a bound for the marks: the operation is the one at the last mark that is not
-        above `key`, or comes after it and before the next mark's end.
+        Raises Damaged where it is not there, since what is asked for was written.
         """
         mark = max(bisect_right(self.keys, key) - 1, 0)
         found = self.find(disk, mark, reached)
-        return self.written if found is None else found[1]
+        if found is None:
+            raise Damaged(self.path, self.positions[mark], f"{key} is not there any more")
+        return found[1]
 
     def find(
         self, disk: Disk, mark: int, reached: Callable[[Head], bool]

@@ -74,9 +74,10 @@ class Store:
     _loaded: a stretch of old operations (line, body), beginning with index _loaded_first.
     """
 
-    def __init__(self, disk: Disk, path: str, log: OpLog) -> None:
+    def __init__(self, disk: Disk, data_dir: DataDir, log: OpLog) -> None:
         self._disk = disk
-        self._path = path
+        self._data_dir = data_dir
+        self._path = data_dir.path
         self._log = log
         self._partitions: dict[TopicPartition, Partition] = {}
         self._counts: dict[str, int] = {}
@@ -87,10 +88,13 @@ class Store:
     # -- Recovery ---------------------------------------------------------------------------------
 
     @classmethod
-    def recover(cls, disk: Disk, data_dir: DataDir, segment_bytes: int) -> tuple[Store, Recovered]:
+    def recover(
+        cls, disk: Disk, data_dir: DataDir, segment_bytes: int, *, sync_at_roll: bool = True
+    ) -> tuple[Store, Recovered]:
         """Prove the log, cut what is not whole, and begin the partition files anew.
 
         Raises Fatal where the log is damaged: it keeps the files, and meta.json remembers.
+        sync_at_roll: as fsync=always needs it; without, a power cut leaves the disk unclean.
         """
         path = data_dir.path
         try:
@@ -110,11 +114,11 @@ class Store:
             reason = f"an earlier stop left this disk {state}, and yak-zk has not recorded it yet"
         elif found.cut_bytes:
             reason = f"{found.cut_bytes} bytes were cut from the log's end: {reason}"
-        log = OpLog(disk, found, segment_bytes)
+        log = OpLog(disk, found, segment_bytes, sync_at_roll=sync_at_roll)
         last = log.next_index - 1
         time = log.load(last, last, 0)[0].op.time if last else 0
         end = (log.next_index, found.epoch, list(log.epochs), log.sum, time)
-        return cls(disk, path, log), Recovered(state, reason, *end)
+        return cls(disk, data_dir, log), Recovered(state, reason, *end)
 
     # -- The log ----------------------------------------------------------------------------------
 
@@ -157,7 +161,15 @@ class Store:
         self._loaded.clear()
 
     def begin_sync(self) -> SyncJob:
+        """A job whose `run`, in any thread, makes durable what is written by now.
+
+        One at a time.  SyncFailed, from it or from any method here, is for `sync_failed`.
+        """
         return self._log.begin_sync()
+
+    def sync_failed(self) -> None:
+        """Remember it for the next start; this process must stop now.  Raises OSError."""
+        self._data_dir.sync_failed(self._log.durable_index)
 
     def sum_before(self, index: int) -> str:
         return self._log.sum_before(index)
@@ -239,7 +251,7 @@ class Store:
     def close(self) -> None:
         """Flush, and make the log durable, so that the run may be marked as stopped.
 
-        Raises OSError where it could not be made durable: then the run must stay marked.
+        Raises SyncFailed where it could not be made durable: then the run must stay marked.
         """
         with suppress(StorageError):  # the next start writes the partition files again
             self.flush()
@@ -303,7 +315,7 @@ def _scan_log(disk: Disk, data_dir: DataDir) -> Scan:
     """The log's scan.  Damage is remembered and stops the broker: there is no full copy yet."""
     directory = f"{data_dir.path}/oplog"
     try:
-        found = scan(disk, directory)
+        found = scan(disk, directory, after_power_cut=data_dir.state == "unclean")
         if found.first_index != 1:
             what = f"the log begins with operation {found.first_index}, the files before are gone"
             raise Damaged(found.segments[0].path, 0, what)

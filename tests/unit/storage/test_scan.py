@@ -11,7 +11,7 @@ from tests.support.operations import body_of, encoded, lead, mixed
 from yak.core import ops
 from yak.errors import Fatal
 from yak.storage.disk import Disk
-from yak.storage.faults import Damaged
+from yak.storage.faults import Damaged, SyncFailed
 from yak.storage.oplog import OpLog
 from yak.storage.scan import Scan, scan
 from yak.storage.segment import file_name
@@ -276,7 +276,7 @@ def test_what_a_failed_sync_may_have_lost_is_written_again() -> None:
     durable = log.next_index - 1
     log.append([(lead(durable + 1, epoch=2), None)])
     disk.sync_fails = True
-    with pytest.raises(OSError, match="Input/output"):
+    with pytest.raises(SyncFailed, match="Input/output"):
         log.begin_sync().run()
     disk.sync_fails = False
     found = scan(disk, LOG)
