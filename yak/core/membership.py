@@ -245,24 +245,25 @@ class Membership:
             self._producer_heartbeat(asked, request, request.producer, now)
             return
         name, member = group_and_member(request.group, request.member)
-        if request.generation is UNSET:
+        generation = request.generation
+        if generation is UNSET:
             raise Refused("INVALID_REQUEST", "`generation` is missing")
         self.service.leased(now)
         self._known_member(name, member)
         self._members.touch((name, member), now.mono)
         if request.delivered is not UNSET:
             self.service.delivery.report(name, member, request.delivered)
-        if self._release(name, member, request.generation, request.owned, now):
+        if self._release(name, member, generation, request.owned, now):
             # Answered with the new generation, so that the next owner need not wait for a beat.
             self.pending.when(
                 self.pending.last,
                 asked.conn,
                 request,
-                lambda: self._heartbeat_answer(name, member, request.generation),
+                lambda: self._heartbeat_answer(name, member, generation),
                 now,
             )
             return
-        answer = self._heartbeat_answer(name, member, request.generation)
+        answer = self._heartbeat_answer(name, member, generation)
         self.service.reply_leased(asked, answer, now)
 
     def _heartbeat_answer(self, name: str, member: str, generation: int) -> m.Answer:
