@@ -119,13 +119,13 @@ def test_every_line_on_disk_is_json_in_utf8(lived_in: Cluster) -> None:
     """`cat` and `jq` read all of it."""
     settled(lived_in)
     for broker in lived_in.ids:
-        paths = list(lived_in.data_dir(broker).rglob("*.json*"))
-        assert len(paths) >= 5, "meta.json, events.jsonl, oplog, two partitions"
+        paths = list(lived_in.data_dir(broker).rglob("*.jsonl"))
+        assert len(paths) >= 4, "events.jsonl, oplog, two partitions"
         for path in paths:
             for line in path.read_text(encoding="utf-8").splitlines():
                 json.loads(line)
-    state = json.loads((lived_in.zk_dir / "state.json").read_text())
-    assert state
+        assert json.loads((lived_in.data_dir(broker) / "meta.json").read_text())["broker"] == broker
+    assert json.loads((lived_in.zk_dir / "state.json").read_text())
 
 
 def test_replicas_are_the_same_byte_for_byte(lived_in: Cluster) -> None:

@@ -121,6 +121,11 @@ def test_renewing_keeps_the_generation_unless_topics_change(leader: Wire, name: 
     assert len(member.assignment) == 6
 
 
+def test_a_member_that_nobody_knows_cannot_renew(leader: Wire, name: str) -> None:
+    fields: Fields = {"role": "consumer", "group": name, "member": "nobody", "topics": [name]}
+    leader.refused("UNKNOWN_MEMBER", "register", **fields)
+
+
 def test_deregister_ends_a_membership(leader: Wire, name: str) -> None:
     member = Member(leader, name, name)
     member.leave()

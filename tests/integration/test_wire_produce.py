@@ -114,6 +114,9 @@ def test_silence_lists_a_producer_as_gone_and_its_next_batch_brings_it_back(
         assert silent.send(1)["offset"] == 1
         _, again = wait_until(lambda: gone(2), "it had come back, and is gone again", 15)
         assert again["producer"] == silent.producer
+        log = read_oplog(cluster.data_dir(1))
+        registered = find(log, op="register", producer=silent.producer)
+        assert len(registered) == 2, "its next batch registered it again"
 
 
 def test_without_auto_create_unknown_topics_are_refused(make_cluster: MakeCluster) -> None:

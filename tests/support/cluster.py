@@ -55,9 +55,11 @@ class Cluster:
         broker_options: Sequence[str] = (),
         options_of: Mapping[int, Sequence[str]] | None = None,
         fsync: str = "never",
+        in_sync: bool = True,
     ) -> None:
         """broker_options: for all brokers; options_of: for one of them.
 
+        in_sync: whether opening the cluster waits until all brokers are in sync.
         fsync: what the page cache keeps survives kill -9, so that most tests need no more.
         """
         self.directory = directory
@@ -65,6 +67,7 @@ class Cluster:
         self._zk_options = list(zk_options)
         self._broker_options = [*broker_options, "--fsync", fsync]
         self._options_of = dict(options_of or {})
+        self._in_sync = in_sync
         self.addresses: dict[int, Address] = {}
         self.zk_address: Address | None = None
         self.zk: Process | None = None
@@ -77,7 +80,8 @@ class Cluster:
         try:
             self.start_zk()
             self.start(*self.ids)
-            self.wait_isr(self.ids)
+            if self._in_sync:
+                self.wait_isr(self.ids)
         except BaseException:
             self.close()
             raise
