@@ -386,6 +386,28 @@ def test_zk_grace_silence_in_it_is_no_death_either() -> None:
     assert stage.document.leader == 2
 
 
+def test_zk_grace_who_came_back_and_died_is_dead() -> None:
+    stage = Stage()
+    stage.settle(1, 2)
+    stage = stage.restarted()
+    stage.join(1)
+    stage.join(2)
+    stage.ask(1, m.Leave(id=9))
+    assert stage.document.leader == 2
+
+
+def test_zk_grace_is_as_long_when_we_did_not_run_in_it() -> None:
+    stage = Stage()
+    stage.settle(1, 2)
+    stage = stage.restarted()
+    stage.join(2)
+    stage.time += 60.0
+    stage.run(1.5, 2)
+    assert stage.document.leader == 1
+    stage.run(0.6, 2)
+    assert stage.document.leader == 2
+
+
 def test_a_restarted_process_brings_its_settings_into_the_document() -> None:
     stage = Stage()
     stage.settle(1, 2)
