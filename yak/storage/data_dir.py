@@ -92,7 +92,7 @@ def write_json_durably(disk: Disk, path: str, content: Any) -> None:
     disk.write_file(temporary, data)
     disk.sync(temporary)
     disk.rename(temporary, path)
-    disk.sync_dir(path.rpartition("/")[0] or ".")
+    disk.sync_dir(_above(path))
 
 
 def read_boot_id(path: str = BOOT_ID_PATH) -> str:
@@ -226,7 +226,7 @@ def _prepare(disk: Disk, path: str) -> None:
             f"data directory {path}: a file is in the way; move it, or give another directory "
             "with --data-dir"
         )
-    disk.mkdir(path)
+    _make_durably(disk, path)
     names = disk.listdir(path)
     foreign = [name for name in names if name not in _HARMLESS]
     if foreign and "meta.json" not in names:
@@ -234,6 +234,22 @@ def _prepare(disk: Disk, path: str) -> None:
             f"data directory {path}: there is no meta.json in it, but {foreign[0]!r}, so it is "
             "not yak's; give an empty or a new directory with --data-dir"
         )
+
+
+def _make_durably(disk: Disk, path: str) -> None:
+    """A directory and its name in the one above, and so on up to one that was there."""
+    missing = []
+    while not disk.exists(path):
+        missing.append(path)
+        path = _above(path)
+    for name in reversed(missing):
+        disk.mkdir(name)
+        disk.sync_dir(_above(name))
+
+
+def _above(path: str) -> str:
+    head, slash, _ = path.rpartition("/")
+    return head or slash or "."
 
 
 def _lock(disk: Disk, path: str, kind: Kind) -> None:

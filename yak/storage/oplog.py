@@ -151,9 +151,9 @@ class OpLog:
 
     def _finish(self, segment: Segment) -> None:
         """A new file may survive a power cut only if all before it does."""
-        if self._sync_at_roll and segment.path in self._unsynced:
+        if self._sync_at_roll and self.durable_index < self.next_index - 1:
             _sync(self._disk.sync, segment.path)
-            del self._unsynced[segment.path]
+            self._unsynced.pop(segment.path, None)
 
     def _write(self, segment: Segment, entries: list[Entry], data: bytes | None = None) -> None:
         """One write to one file: these operations, and its first line where it is new."""

@@ -100,6 +100,7 @@ class Store:
         try:
             for name in ("oplog", "topics"):
                 disk.mkdir(f"{path}/{name}")
+            disk.sync_dir(path)
             found = _scan_log(disk, data_dir)
             reason = found.why or _ahead_of_log(disk, f"{path}/topics", found.next_index - 1)
             if reason:

@@ -1,0 +1,192 @@
+"""Whose directory it is, its lock, and what the last run left."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from tests.support.memory_disk import MemoryDisk
+from yak.errors import Fatal
+from yak.storage.data_dir import DataDir, Kind, read_boot_id, worse, write_json_durably
+from yak.storage.disk import Disk, OsDisk
+
+
+def open_dir(
+    disk: Disk,
+    path: str = "/data",
+    *,
+    broker: int = 1,
+    boot_id: str = "boot-1",
+    kind: Kind = "broker",
+) -> DataDir:
+    return DataDir.open(disk, path, kind=kind, broker=broker, boot_id=boot_id)
+
+
+def reopen(disk: MemoryDisk, boot_id: str = "boot-1") -> DataDir:
+    disk.crash("kill", random.Random(0))
+    return open_dir(disk, boot_id=boot_id)
+
+
+def test_a_new_directory_gets_an_id_and_keeps_what_is_saved(disk: Disk, root: str) -> None:
+    path = f"{root}/data/broker-1"
+    first = open_dir(disk, path)
+    assert first.meta.cluster is None
+    assert first.state == "whole"
+    first.save_cluster("c-1")
+    first.save_epoch(3)
+    first.mark_running(inc="i-1", boot_id="boot-1", fsync="never")
+    first.mark_stopped()
+    disk.close()
+    again = open_dir(disk, path)
+    assert (again.meta.cluster, again.meta.epoch, again.meta.disk) == ("c-1", 3, first.meta.disk)
+    assert again.meta.running is None
+    written = msgspec.json.decode(disk.read_file(f"{path}/meta.json"))
+    assert written["format"] == 1
+    assert written["kind"] == "broker"
+
+
+def test_disk_ids_differ(disk: Disk, root: str) -> None:
+    ids = {open_dir(disk, f"{root}/{number}").meta.disk for number in range(3)}
+    assert len(ids) == 3
+
+
+@pytest.mark.parametrize(
+    ("fsync", "boot_id", "state"),
+    [
+        ("always", "boot-1", "whole"),
+        ("always", "boot-2", "whole"),
+        ("never", "boot-1", "whole"),
+        ("never", "boot-2", "unclean"),
+        ("interval:50", "boot-2", "unclean"),
+        ("never", "", "unclean"),
+    ],
+)
+def test_what_a_run_that_did_not_end_in_order_means(fsync: str, boot_id: str, state: str) -> None:
+    disk = MemoryDisk()
+    open_dir(disk).mark_running(inc="i", boot_id="boot-1", fsync=fsync)
+    found = reopen(disk, boot_id)
+    assert found.state == state
+    found.mark_running(inc="j", boot_id=boot_id, fsync="always")
+    assert reopen(disk, boot_id).state == state
+    found = reopen(disk, boot_id)
+    found.clear_suspicion()
+    assert found.state == "whole"
+    assert reopen(disk, boot_id).state == "whole"
+
+
+def test_a_run_without_a_boot_id_counts_as_another_boot() -> None:
+    disk = MemoryDisk()
+    open_dir(disk, boot_id="").mark_running(inc="i", boot_id="", fsync="never")
+    assert reopen(disk, "").state == "unclean"
+
+
+def test_the_graver_suspicion_stays() -> None:
+    directory = open_dir(MemoryDisk())
+    for state, expected in (("torn", "torn"), ("unclean", "unclean"), ("torn", "unclean")):
+        directory.suspect(state)  # type: ignore[arg-type]  # the literals of the table above
+        assert directory.state == expected
+    directory.suspect("damaged")
+    assert directory.state == "damaged"
+    assert worse("whole", "torn") == "torn"
+
+
+def test_a_failed_sync_is_remembered_from_the_first_lost_operation() -> None:
+    disk = MemoryDisk()
+    directory = open_dir(disk)
+    directory.sync_failed(41)
+    directory.sync_failed(50)
+    again = reopen(disk)
+    assert (again.rewrite_from, again.state) == (42, "unclean")
+    again.rewritten()
+    assert (reopen(disk).rewrite_from, reopen(disk).state) == (None, "unclean")
+
+
+def test_a_second_process_is_refused(tmp_path: Path) -> None:
+    first, second = OsDisk(), OsDisk()
+    open_dir(first, f"{tmp_path}/d")
+    with pytest.raises(Fatal, match="another broker runs on this directory"):
+        open_dir(second, f"{tmp_path}/d")
+    first.close()
+    open_dir(second, f"{tmp_path}/d")
+    second.close()
+
+
+def test_another_owner_is_refused(disk: Disk, root: str) -> None:
+    open_dir(disk, f"{root}/d", broker=1)
+    disk.close()
+    with pytest.raises(Fatal, match="belongs to broker 1, and this is broker 2"):
+        open_dir(disk, f"{root}/d", broker=2)
+    disk.close()
+    with pytest.raises(Fatal, match="belongs to broker 1, and this is yak-zk"):
+        open_dir(disk, f"{root}/d", broker=0, kind="zookeeper")
+
+
+def test_a_foreign_directory_is_refused_and_left_alone(disk: Disk, root: str) -> None:
+    disk.write_file(f"{root}/thesis.tex", b"...")
+    with pytest.raises(Fatal, match=r"thesis\.tex"):
+        open_dir(disk, root)
+    assert disk.listdir(root) == ["thesis.tex"]
+
+
+def test_a_first_start_that_was_killed_is_no_foreign_directory(disk: Disk, root: str) -> None:
+    disk.write_file(f"{root}/lock", b"")
+    disk.write_file(f"{root}/meta.json.tmp", b"{")
+    disk.mkdir(f"{root}/lost+found")
+    assert open_dir(disk, root).state == "whole"
+
+
+def test_a_file_in_the_way_is_refused(disk: Disk, root: str) -> None:
+    disk.write_file(f"{root}/d", b"")
+    with pytest.raises(Fatal, match="a file is in the way"):
+        open_dir(disk, f"{root}/d")
+    with pytest.raises(Fatal, match="data directory"):
+        open_dir(disk, f"{root}/d/e")
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b'{"format":7,"kind":"broker"}', "format 7"),
+        (b"{", "not what yak writes"),
+        (b"\xff", "not what yak writes"),
+        (b'{"format":1}', "kind"),
+    ],
+)
+def test_a_meta_that_cannot_be_read_is_kept(content: bytes, says: str) -> None:
+    disk = MemoryDisk()
+    disk.mkdir("/data")
+    disk.write_file("/data/meta.json", content)
+    with pytest.raises(Fatal, match=says):
+        open_dir(disk)
+    assert disk.read_file("/data/meta.json") == content
+
+
+def test_a_disk_that_refuses_is_one_line() -> None:
+    disk = MemoryDisk()
+    disk.space_left = 10
+    with pytest.raises(Fatal, match="data directory /data: No space left on device") as refused:
+        open_dir(disk)
+    assert "\n" not in refused.value.message
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_a_power_cut_leaves_the_old_file_or_the_new_one(seed: int) -> None:
+    rng = random.Random(seed)
+    disk = MemoryDisk()
+    write_json_durably(disk, "/a.json", {"n": 0})
+    write_json_durably(disk, "/a.json", {"n": 1})
+    disk.write_file("/a.json.tmp", b'{"n":2}')
+    if rng.random() < 0.5:
+        disk.sync("/a.json.tmp")
+        disk.rename("/a.json.tmp", "/a.json")
+    disk.crash("power", rng)
+    assert msgspec.json.decode(disk.read_file("/a.json"))["n"] in (1, 2)
+
+
+def test_the_boot_id_is_one_word_or_nothing(tmp_path: Path) -> None:
+    (tmp_path / "boot").write_text("abc-1\n", encoding="ascii")
+    assert read_boot_id(f"{tmp_path}/boot") == "abc-1"
+    assert read_boot_id(f"{tmp_path}/none") == ""

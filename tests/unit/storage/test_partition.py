@@ -1,0 +1,208 @@
+"""A partition: reads against a plain list of operations, flushed or not."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.support.memory_disk import MemoryDisk
+from tests.support.operations import TOPIC, append_op, body_of, encoded
+from yak.core.ops import Append
+from yak.storage.disk import Disk
+from yak.storage.faults import Damaged, StorageError
+from yak.storage.partition import Partition, last_index_on_disk
+
+HOME = f"/topics/{TOPIC}/0"
+
+
+class Model:
+    """The partition, and beside it what it should hold."""
+
+    def __init__(self, disk: Disk, directory: str = HOME, segment_bytes: int = 5000) -> None:
+        self.partition = Partition(disk, directory, segment_bytes)
+        self.held: list[tuple[Append, bytes]] = []
+        self.index = 0
+
+    def append(self, count: int, width: int = 8, *, time: int = 0) -> None:
+        self.index += 2
+        body = body_of(count, "abc"[self.index % 3], width)
+        op = append_op(self.index, self.partition.next_offset, body, time=time or self.index * 10)
+        piece = encoded([(op, body)])[0]
+        line = piece[: len(piece) - len(body)]
+        self.partition.append(op, line, body)
+        self.held.append((op, piece))
+
+    def check_read(self, offset: int, max_bytes: int, *, at_least_one: bool = True) -> bytes:
+        got = b"".join(self.partition.read(offset, max_bytes, at_least_one=at_least_one))
+        wanted = [piece for op, piece in self.held if op.offset + op.count > offset]
+        whole = [b"".join(wanted[:count]) for count in range(len(wanted) + 1)]
+        assert got in whole
+        first = len(wanted[0]) if wanted else 0
+        assert len(got) <= max_bytes or (at_least_one and got == wanted[0])
+        if wanted and (at_least_one or first <= max_bytes):
+            assert got
+        return got
+
+    def naive_time(self, at_ms: int) -> int | None:
+        return next((op.offset for op, _ in self.held if op.time >= at_ms), None)
+
+
+def test_what_was_appended_is_read_before_and_after_a_flush(disk: Disk, root: str) -> None:
+    model = Model(disk, f"{root}/topics/orders/0", segment_bytes=700)
+    assert model.partition.read(0, 1000) == []
+    for count in (3, 1, 5, 2, 7, 1, 1):
+        model.append(count)
+    everything = b"".join(piece for _, piece in model.held)
+    for _ in range(2):
+        got, offset = b"", 0
+        while offset < model.partition.next_offset:
+            part = model.check_read(offset, 300)
+            got += part
+            offset = next(op.offset for op, piece in model.held if part.endswith(piece)) + next(
+                op.count for op, piece in model.held if part.endswith(piece)
+            )
+        assert got == everything
+        model.partition.flush()
+        assert model.partition.waiting_bytes == 0
+    names = disk.listdir(f"{root}/topics/orders/0")
+    assert len(names) > 2
+    files = [disk.read_file(f"{root}/topics/orders/0/{name}") for name in names]
+    assert all(len(data) <= 700 for data in files)
+    assert files[0].startswith(b'{"format":1,"first":0}\n')
+    assert b"".join(data.partition(b"\n")[2] for data in files) == everything
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10**6))
+def test_reads_are_as_from_a_list(seed: int) -> None:
+    rng = random.Random(seed)
+    model = Model(MemoryDisk(), segment_bytes=rng.choice([500, 40_000, 10**6]))
+    for _ in range(rng.randint(1, 60)):
+        model.append(rng.randint(1, 30), rng.choice([8, 8, 1000]))
+        if rng.random() < 0.2:
+            model.partition.flush()
+        for _ in range(3):
+            offset = rng.randint(0, model.partition.next_offset + 1)
+            max_bytes = rng.choice([0, 50, 700, 20_000, 60_000, 10**7])
+            model.check_read(offset, max_bytes, at_least_one=rng.random() < 0.7)
+        at_ms = rng.randint(0, model.index * 10 + 20)
+        assert model.partition.find_time(at_ms) == model.naive_time(at_ms)
+
+
+def test_many_operations_may_have_one_time() -> None:
+    model = Model(MemoryDisk(), segment_bytes=3000)
+    for number in range(200):
+        model.append(1, time=1000 + number // 50)
+    for flushed in (False, True):
+        for at_ms in range(998, 1007):
+            assert model.partition.find_time(at_ms) == model.naive_time(at_ms), flushed
+        model.partition.flush()
+
+
+def test_a_reader_that_goes_on_where_it_stopped_does_not_search(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = Model(MemoryDisk(), segment_bytes=10**7)
+    for _ in range(2000):
+        model.append(1)
+    model.partition.flush()
+    got = model.check_read(0, 50_000)
+    offset = sum(1 for _, piece in model.held if piece in got)
+    monkeypatch.setattr("yak.storage.segment.walk", lambda *_: pytest.fail("it searched"))
+    assert model.check_read(offset, 50_000)
+
+
+def test_a_full_disk_loses_nothing_and_is_tried_again() -> None:
+    disk = MemoryDisk()
+    model = Model(disk, segment_bytes=600)
+    for _ in range(3):
+        model.append(2)
+    model.partition.flush()
+    disk.space_left = 250
+    for _ in range(10):
+        model.append(2)
+    with pytest.raises(StorageError, match="No space"):
+        model.partition.flush()
+    everything = b"".join(piece for _, piece in model.held)
+    assert b"".join(_all(model)) == everything
+    model.append(1)
+    disk.space_left = None
+    model.partition.flush()
+    everything = b"".join(piece for _, piece in model.held)
+    assert b"".join(_all(model)) == everything
+    files = [disk.read_file(f"{HOME}/{name}") for name in disk.listdir(HOME)]
+    assert b"".join(data.partition(b"\n")[2] for data in files) == everything
+
+
+def _all(model: Model) -> list[bytes]:
+    found, offset = [], 0
+    for op, piece in model.held:
+        if op.offset >= offset:
+            found.append(model.check_read(offset, len(piece)))
+            offset = op.offset + op.count
+    return found
+
+
+def test_trim_removes_whole_files_below_an_offset() -> None:
+    disk = MemoryDisk()
+    model = Model(disk, segment_bytes=600)
+    for number in range(30):
+        model.append(2)
+        if number % 7 == 0:
+            model.partition.flush()
+    firsts = [segment.first for segment in model.partition._segments]
+    model.partition.trim(firsts[2] + 1)
+    assert model.partition.start_offset == firsts[2]
+    model.partition.trim(10**6)
+    assert model.partition.start_offset == firsts[-1]
+    model.partition.flush()
+    assert len(disk.listdir(HOME)) == 1
+    model.held = [(op, piece) for op, piece in model.held if op.offset >= firsts[-1]]
+    model.check_read(0, 10**6)
+    model.check_read(firsts[-1], 10**6)
+
+
+def test_a_file_that_was_changed_is_not_sent() -> None:
+    disk = MemoryDisk()
+    model = Model(disk, segment_bytes=10**6)
+    for _ in range(20):
+        model.append(2)
+    model.partition.flush()
+    path = f"{HOME}/{disk.listdir(HOME)[0]}"
+    disk.write_file(path, bytes(disk.size(path)))
+    for offset in (0, 7, 38):
+        with pytest.raises(Damaged):
+            model.partition.read(offset, 1000)
+
+
+@pytest.mark.parametrize("segment_bytes", [400, 10**6])
+def test_the_last_index_is_found_in_torn_files_too(segment_bytes: int) -> None:
+    disk = MemoryDisk()
+    disk.mkdir(HOME)
+    assert last_index_on_disk(disk, HOME) == 0
+    model = Model(disk, segment_bytes=segment_bytes)
+    for count in (1, 500, 2, 3000, 1):
+        model.append(count)
+    model.partition.flush()
+    assert last_index_on_disk(disk, HOME) == 10
+    last = len(model.held[-1][1])
+    path = f"{HOME}/{disk.listdir(HOME)[-1]}"
+    body = model.held[-1][0].size
+    disk.truncate(path, disk.size(path) - body + 1)
+    assert last_index_on_disk(disk, HOME) == 10
+    disk.truncate(path, disk.size(path) - (last - body) + 1)
+    assert last_index_on_disk(disk, HOME) == 8
+
+
+def test_a_record_that_looks_like_an_operation_is_none() -> None:
+    disk = MemoryDisk()
+    partition = Partition(disk, HOME)
+    body = b'{"index":999,"epoch":1,"time":1,"op":"append","value":1}\n'
+    op = append_op(4, 0, body)
+    line = encoded([(op, b"")])[0]
+    partition.append(op, line, body)
+    partition.flush()
+    assert last_index_on_disk(disk, HOME) == 4
