@@ -18,9 +18,8 @@ from __future__ import annotations
 
 import base64
 import binascii
-import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -59,12 +58,15 @@ class BadLine(Fatal):
     """A line that is no record.  What came before it is sent."""
 
 
-def read_chunks(fd: int) -> Iterator[Chunk]:
-    """Lines without their newline, as they arrive."""
+def read_chunks(read: Callable[[], bytes]) -> Iterator[Chunk]:
+    """Lines without their newline, as they arrive.  read: as os.read; b"" at the end.
+
+    What `read` raises ends it; lines that were whole by then have been handed on.
+    """
     number = 1
     rest: list[bytes] = []
     held = 0
-    while data := os.read(fd, READ_BYTES):
+    while data := read():
         end = data.rfind(b"\n")
         if end < 0:
             held += len(data)

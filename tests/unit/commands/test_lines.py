@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import io
 from pathlib import Path
 
 import msgspec
@@ -11,15 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from yak.commands import lines
+from yak.commands.interrupts import Interrupted
 from yak.commands.lines import BadLine, Parsed, json_or_text, parse_record, read_chunks
 
 
 def _read(path: Path) -> list[tuple[int, list[bytes]]]:
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        return [(chunk.first, chunk.lines) for chunk in read_chunks(fd)]
-    finally:
-        os.close(fd)
+    with path.open("rb", buffering=0) as file:
+        return [(c.first, c.lines) for c in read_chunks(lambda: file.read(lines.READ_BYTES))]
 
 
 @pytest.mark.parametrize(
@@ -44,14 +42,10 @@ def test_a_line_ends_at_its_newline_only(
 
 @given(content=st.binary(max_size=60), size=st.integers(1, 9), most=st.integers(1, 4))
 def test_lines_are_the_same_however_they_are_cut(content: bytes, size: int, most: int) -> None:
-    read_end, write_end = os.pipe()
-    os.write(write_end, content)
-    os.close(write_end)
+    source = io.BytesIO(content)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lines, "READ_BYTES", size)
         patch.setattr(lines, "CHUNK_LINES", most)
-        chunks = list(read_chunks(read_end))
-    os.close(read_end)
+        chunks = list(read_chunks(lambda: source.read(size)))
     found = [line for chunk in chunks for line in chunk.lines]
     expected = content.split(b"\n")
     assert found == (expected if expected[-1] else expected[:-1])
@@ -62,15 +56,26 @@ def test_lines_are_the_same_however_they_are_cut(content: bytes, size: int, most
 
 
 def test_what_has_arrived_is_handed_on_before_the_end() -> None:
-    read_end, write_end = os.pipe()
-    chunks = read_chunks(read_end)
-    os.write(write_end, b"first\nsec")
+    arrived = [b"first\nsec"]
+    chunks = read_chunks(lambda: arrived.pop(0))
     assert next(chunks).lines == [b"first"]
-    os.write(write_end, b"ond\n")
+    arrived += [b"ond\n", b""]
     assert next(chunks).lines == [b"second"]
-    os.close(write_end)
     assert list(chunks) == []
-    os.close(read_end)
+
+
+def test_an_interruption_leaves_a_line_that_is_not_whole() -> None:
+    arrived = [b"first\nsec"]
+
+    def read() -> bytes:
+        if not arrived:
+            raise Interrupted
+        return arrived.pop(0)
+
+    chunks = read_chunks(read)
+    assert next(chunks).lines == [b"first"]
+    with pytest.raises(Interrupted):
+        next(chunks)
 
 
 def test_a_line_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
