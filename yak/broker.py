@@ -100,7 +100,9 @@ class Broker:
         self._inbox: list[e.Event] = []
         #: Invariant: a turn is scheduled whenever the inbox is not empty.
         self._turn_due = False
-        self._deadline: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        #: When it goes off, in monotonic time.
+        self._timer_at = float("-inf")
         #: When the sync that runs now began; None while none runs.
         self._sync_began: float | None = None
 
@@ -195,16 +197,18 @@ class Broker:
         self._set_deadline()
 
     def _set_deadline(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
+        """A timer for the core's next deadline; one that would come early may stay as it is."""
         if self._turn_due:
             return
-        delay = self.node.next_deadline() - time.monotonic()
-        if delay <= 0:
+        deadline = self.node.next_deadline()
+        now = time.monotonic()
+        if deadline <= now:
             self._tell(e.Tick())
-        else:
-            self._deadline = self.loop.call_later(delay, self._tell, e.Tick())
+        elif deadline < self._timer_at or self._timer_at <= now:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer_at = deadline
+            self._timer = self.loop.call_later(deadline - now, self._tell, e.Tick())
 
     def _begin_sync(self) -> None:
         """Sync what was appended, unless a sync runs: then the next one takes it."""

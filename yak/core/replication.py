@@ -110,6 +110,8 @@ class Leader:
         self.view = view
         #: The ISR as yak-zk last confirmed it.
         self.isr = frozenset(view.isr)
+        #: Who could join it, or become whole: looked at in every turn, so kept.
+        self._outside = _outside(view)
         self.proposal: Proposal | None = None
         self._propose_after = float("-inf")
         #: Since when yak-zk has reported each broker live, as far as this leader saw it.
@@ -141,6 +143,7 @@ class Leader:
         assert view.leader == self.me
         self.view = view
         self.isr = frozenset(view.isr)
+        self._outside = _outside(view)
         if self.proposal and view.version > self.proposal.version:
             self.proposal = None
         live = {b.id for b in view.brokers if b.live}
@@ -257,24 +260,23 @@ class Leader:
         """Propose what should change, one proposal at a time."""
         if self.proposal is not None or now < self._propose_after:
             return
-        joining = self._joining()
+        joining = self._joining() if self._outside else None
         if joining is not None:
             broker, progress = joining
             self._propose(self.isr | {broker}, {broker: progress.inc}, "caught up", broker)
             return
-        leaving = self._leaving(now)
-        if leaving is not None and len(self.isr) > self.settings.min_insync_replicas:
-            broker, why = leaving
-            self._propose(self.isr - {broker}, {}, why, broker)
+        if len(self.isr) > self.settings.min_insync_replicas:
+            leaving = self._leaving(now)
+            if leaving is not None:
+                broker, why = leaving
+                self._propose(self.isr - {broker}, {}, why, broker)
 
     def _joining(self) -> tuple[int, Progress] | None:
         need = max(self.committed, self.start)
-        for b in sorted(self.view.brokers, key=lambda b: b.id):
-            p = self.followers.get(b.id)
-            if p is None or p.inc != b.inc or not b.live or p.matched < need:
-                continue
-            if b.id not in self.isr or b.state != "whole":
-                return b.id, p
+        for broker, inc in self._outside:
+            p = self.followers.get(broker)
+            if p is not None and p.inc == inc and p.matched >= need:
+                return broker, p
         return None
 
     def _leaving(self, now: float) -> tuple[int, str] | None:
@@ -342,6 +344,15 @@ class Leader:
 
     def _tell(self, event: str, **fields: object) -> None:
         self.out.append(e.Tell(event, {"epoch": self.epoch, **fields}))
+
+
+def _outside(view: m.ClusterView) -> list[tuple[int, str]]:
+    """(id, inc) of the live brokers that are not whole members of the ISR."""
+    return sorted(
+        (b.id, b.inc)
+        for b in view.brokers
+        if b.live and (b.id not in view.isr or b.state != "whole")
+    )
 
 
 class Follower:
