@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 import subprocess
 import time
@@ -24,7 +25,6 @@ def complaint(ended: subprocess.CompletedProcess[bytes], *expected: object, code
     said = ended.stderr.decode()
     assert ended.returncode == code, said
     assert "Traceback" not in said
-    assert "listening on" not in ended.stdout.decode()
     last = said.strip().splitlines()[-1]
     for word in expected:
         assert str(word) in last, f"{word!r} is missing in {last!r}"
@@ -58,16 +58,20 @@ def busy() -> Iterator[Address]:
 
 def test_a_busy_port(shared: Cluster, busy: Address, tmp_path: Path) -> None:
     port = str(busy[1])
-    directory = ("--data-dir", str(tmp_path / "new"))
-    complaint(run_command("yak-zk", "--port", port, *directory), port)
-    complaint(broker(shared, "--id", "9", *directory, "--port", port), port)
+    one, other = (("--data-dir", str(tmp_path / name)) for name in ("one", "other"))
+    for ended in (
+        run_command("yak-zk", "--port", port, *one),
+        broker(shared, "--id", "9", *other, "--port", port),
+    ):
+        complaint(ended, port)
+        assert b"listening on" not in ended.stdout
     unchanged(shared)
 
 
 def test_a_host_that_is_not_here(shared: Cluster, tmp_path: Path) -> None:
-    directory = ("--data-dir", str(tmp_path / "new"))
-    complaint(broker(shared, "--id", "9", *directory, "--host", "192.0.2.1"), "192.0.2.1")
-    complaint(run_command("yak-zk", "--host", "192.0.2.1", *directory), "192.0.2.1")
+    one, other = (("--data-dir", str(tmp_path / name)) for name in ("one", "other"))
+    complaint(broker(shared, "--id", "9", *one, "--host", "192.0.2.1"), "192.0.2.1")
+    complaint(run_command("yak-zk", "--host", "192.0.2.1", *other), "192.0.2.1")
 
 
 # -- Data directories -----------------------------------------------------------------------------
@@ -191,6 +195,9 @@ def test_brokers_of_a_cluster_that_yak_zk_has_forgotten(make_cluster: MakeCluste
     assert cluster.zk is not None
     cluster.zk.kill()
     (cluster.zk_dir / "state.json").unlink()
+    again = run_command("yak-zk", "--port", "0", "--data-dir", str(cluster.zk_dir))
+    complaint(again, "state.json", cluster_id)
+    shutil.rmtree(cluster.zk_dir)
     before = (cluster.data_dir(1) / "oplog" / "00000000000000000001.jsonl").read_bytes()
     cluster.restart_zk()
     for broker_id in cluster.ids:

@@ -25,7 +25,7 @@ VICTIM = 3
 @pytest.fixture
 def cluster(make_cluster: MakeCluster) -> Cluster:
     """Forty batches of ten in one partition, the same on three replicas; the victim is dead."""
-    cluster = make_cluster(zk_options=("--oplog-segment-bytes", "8000"))
+    cluster = make_cluster(zk_options=("--oplog-segment-bytes", "6000"))
     with cluster.connect_leader() as wire:
         wire.ok("create_topic", topic="t", partitions=1)
         for first in range(0, 400, 10):
