@@ -5,10 +5,12 @@
     SyncFailed     what was written may be lost, whatever a later sync says: stop at once
     SumMismatch    two logs that should agree at a point do not: corruption, never "continue"
 
-A process that cannot go on raises `yak.errors.Fatal` instead.
+Where a process cannot go on, it is a `yak.errors.Fatal`; SyncFailed is one.
 """
 
 from __future__ import annotations
+
+from yak.errors import Fatal
 
 
 class StorageError(Exception):
@@ -37,7 +39,7 @@ class Damaged(Exception):  # noqa: N818 -- it says what was found
         self.what = what
 
 
-class SyncFailed(Exception):  # noqa: N818 -- it says what happened
+class SyncFailed(Fatal):
     """Making written bytes durable failed.  It is never tried again: the process must stop."""
 
     def __init__(self, path: str, error: OSError) -> None:

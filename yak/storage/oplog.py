@@ -50,7 +50,7 @@ from yak.storage.tail import MAX_TAIL_BYTES, Tail
 class SyncJob:
     """A sync under way.  index: every operation up to it is durable once `run` has returned.
 
-    done: `run` has returned.
+    done: `run` has returned.  error: it has failed, and so will every later sync.
     """
 
     def __init__(
@@ -58,6 +58,7 @@ class SyncJob:
     ) -> None:
         self.index = index
         self.done = False
+        self.error: SyncFailed | None = None
         self._directory = directory
         self._files = files
         self._sync_names = sync_names
@@ -69,7 +70,8 @@ class SyncJob:
                 file.run()
             self._sync_names()
         except OSError as e:
-            raise SyncFailed(self._directory, e) from e
+            self.error = SyncFailed(self._directory, e)
+            raise self.error from e
         self.done = True
 
 
@@ -199,7 +201,8 @@ class OpLog:
 
     def begin_sync(self) -> SyncJob:
         """What is written by now becomes durable when the job has run.  One job at a time."""
-        assert self._job is None or self._job.done, "the last sync runs, or failed"
+        self._refuse_after_failure()
+        assert self._job is None or self._job.done, "the last sync still runs"
         files = [self._disk.sync_later(path) for path in self._unsynced]
         names = partial(self._disk.sync_dir, self._directory) if self._names_unsynced else _nothing
         self._note_durable()
@@ -208,6 +211,20 @@ class OpLog:
         self._names_unsynced = False
         self._job = job
         return job
+
+    def sync_now(self) -> None:
+        """Make durable what is written by now, whether or not a job runs.  Or SyncFailed."""
+        self._refuse_after_failure()
+        ends = [*(segment.first for segment in self._segments[1:]), self.next_index]
+        for segment, end in zip(self._segments, ends, strict=True):
+            if end - 1 > self.durable_index:
+                _sync(self._disk.sync, segment.path)
+        _sync(self._disk.sync_dir, self._directory)
+        self._durable = self.next_index - 1
+
+    def _refuse_after_failure(self) -> None:
+        if self._job is not None and self._job.error is not None:
+            raise self._job.error
 
     @property
     def durable_index(self) -> int:

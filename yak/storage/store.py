@@ -25,8 +25,8 @@ It does not know what is committed, what time it is, or when to sync or flush.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, Final, NamedTuple
 
 from yak.core import ops
@@ -37,7 +37,7 @@ from yak.model import TopicPartition
 from yak.storage.chunk import Chunk
 from yak.storage.data_dir import DataDir
 from yak.storage.disk import Buffer, Disk
-from yak.storage.faults import Damaged, StorageError
+from yak.storage.faults import Damaged, StorageError, SyncFailed
 from yak.storage.oplog import OpLog, SyncJob
 from yak.storage.partition import (
     DEFAULT_SEGMENT_BYTES,
@@ -150,27 +150,40 @@ class Store:
 
     def append(self, operations: Sequence[tuple[Op, Buffer | None]]) -> None:
         """Write operations, and their bodies, at the log's end.  Raises StorageError."""
-        self._log.append(operations)
+        with self._marking_failure():
+            self._log.append(operations)
 
     def append_copied(self, chunk: Chunk) -> None:
         """Write the leader's very bytes at the log's end.  Raises StorageError."""
-        self._log.append_copied(chunk)
+        with self._marking_failure():
+            self._log.append_copied(chunk)
 
     def truncate(self, next_index: int, expected_sum: str) -> None:
         """Cut the log.  Raises SumMismatch where the logs differ below the point."""
-        self._log.truncate(next_index, expected_sum)
+        with self._marking_failure():
+            self._log.truncate(next_index, expected_sum)
         self._loaded.clear()
 
     def begin_sync(self) -> SyncJob:
         """A job whose `run`, in any thread, makes durable what is written by now.
 
-        One at a time.  SyncFailed, from it or from any method here, is for `sync_failed`.
+        One at a time.  SyncFailed from it is for `sync_failed`, on the first thread; the other
+        methods remember it themselves.
         """
         return self._log.begin_sync()
 
     def sync_failed(self) -> None:
-        """Remember it for the next start; this process must stop now.  Raises OSError."""
-        self._data_dir.sync_failed(self._log.durable_index)
+        """Remember it for the next start; this process must stop now."""
+        with suppress(OSError):  # then the marker of this run alone has to tell it
+            self._data_dir.sync_failed(self._log.durable_index)
+
+    @contextmanager
+    def _marking_failure(self) -> Iterator[None]:
+        try:
+            yield
+        except SyncFailed:
+            self.sync_failed()
+            raise
 
     def sum_before(self, index: int) -> str:
         return self._log.sum_before(index)
@@ -256,7 +269,8 @@ class Store:
         """
         with suppress(StorageError):  # the next start writes the partition files again
             self.flush()
-        self._log.begin_sync().run()
+        with self._marking_failure():
+            self._log.sync_now()
 
     def _apply_append(self, op: ops.Append) -> None:
         where = (op.topic, op.partition)

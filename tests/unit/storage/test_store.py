@@ -367,7 +367,55 @@ def test_a_failed_sync_is_remembered_and_made_good_by_the_next_start() -> None:
     assert start(disk, boot_id="boot-2")[1][:3] == ("whole", "", 31)
 
 
-@pytest.mark.parametrize("seed", range(40))
+def test_a_file_that_cannot_be_synced_at_a_roll_stops_and_marks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    disk = MemoryDisk()
+    store, _, directory = start(disk)
+    operations = renumbered(history(60))
+    store.append(operations[:5])
+    store.begin_sync().run()
+    sync = disk.sync
+
+    def refuse(path: str) -> None:
+        if "/oplog/" in path:
+            raise OSError(5, "Input/output error", path)
+        sync(path)
+
+    monkeypatch.setattr(disk, "sync", refuse)
+    with pytest.raises(SyncFailed, match="Input/output error"):
+        store.append(operations[5:])
+    assert (directory.state, directory.rewrite_from) == ("unclean", 6)
+
+
+def test_closing_makes_the_log_durable_though_a_sync_still_runs() -> None:
+    disk = MemoryDisk()
+    store, _, _ = start(disk, fsync="never")
+    operations = renumbered(history(40))
+    store.append(operations[:20])
+    running = store.begin_sync()
+    store.append(operations[20:])
+    store.close()
+    running.run()
+    disk.crash("power", random.Random(1))
+    assert start(disk, boot_id="boot-1")[1].next == len(operations) + 1
+
+
+def test_closing_after_a_failed_sync_fails() -> None:
+    disk = MemoryDisk()
+    store, _, _ = start(disk)
+    store.append(renumbered(history(10)))
+    disk.sync_fails = True
+    with pytest.raises(SyncFailed):
+        store.begin_sync().run()
+    disk.sync_fails = False
+    with pytest.raises(SyncFailed):
+        store.close()
+    with pytest.raises(SyncFailed):
+        store.begin_sync()
+
+
+@pytest.mark.parametrize("seed", range(25))
 @pytest.mark.parametrize("fsync", ["always", "never"])
 def test_random_crashes(seed: int, fsync: Literal["always", "never"]) -> None:
     """What was synced stays; without a power cut all stays; and it says so when it may not be."""
