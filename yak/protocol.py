@@ -47,7 +47,7 @@ PREFIX: Final = 4
 #: Values that one header may hold: thousands of partitions in one heartbeat.  Beyond it, reading
 #: one request would hold up all others.  Counted by commas, colons and brackets, wherever they
 #: stand, and only in a header that is long enough to hold that many.
-MAX_HEADER_VALUES: Final = 250_000
+MAX_HEADER_VALUES: Final = 100_000
 #: Pieces of an unfinished frame are merged while they are smaller than this, so that a frame
 #: sent byte by byte costs its bytes, and not an object for each of them.
 MERGE_BELOW_BYTES: Final = 16 * KIB
