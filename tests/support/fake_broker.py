@@ -22,6 +22,7 @@ from types import TracebackType
 from typing import Any, Final
 
 from yak.model import Address
+from yak.net.tasks import spawn
 from yak.protocol import Frame, FrameReader, frame
 
 
@@ -42,6 +43,7 @@ class Ask:
     request: dict[str, Any]
     body: bytes
     _writer: asyncio.StreamWriter = field(repr=False)
+    finishing: asyncio.Task[None] | None = None
 
     def later(self, members: dict[str, Any], body: bytes = b"") -> None:
         """Answer now, whenever that is."""
@@ -59,15 +61,15 @@ Result = dict[str, Any] | tuple[dict[str, Any], bytes] | _Outcome | bytes
 Step = Callable[[Ask], Result | Awaitable[Result]]
 
 
+def refusal(name: str, *, retriable: bool = True, **details: Any) -> dict[str, Any]:
+    """The members of an error answer."""
+    members = {"ok": False, "error": name, "message": "as scripted", "retriable": retriable}
+    return {**members, **details}
+
+
 def refuse(name: str, *, retriable: bool = True, **details: Any) -> Step:
     """A step that answers with an error."""
-    return lambda _: {
-        "ok": False,
-        "error": name,
-        "message": "as scripted",
-        "retriable": retriable,
-        **details,
-    }
+    return lambda _: refusal(name, retriable=retriable, **details)
 
 
 def answer(**members: Any) -> Step:
@@ -86,6 +88,7 @@ class FakeBroker:
         self.hung = False
         self._steps: dict[str, list[Step]] = {}
         self._writers: set[asyncio.StreamWriter] = set()
+        self._serving: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
         self._news = asyncio.Event()
 
@@ -101,6 +104,7 @@ class FakeBroker:
         trace: TracebackType | None,
     ) -> None:
         self.stop()
+        await asyncio.gather(*self._serving, return_exceptions=True)
 
     def stop(self) -> None:
         """Die: close the port and every connection."""
@@ -129,6 +133,10 @@ class FakeBroker:
                 await self._news.wait()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
         self.connections += 1
         number = self.connections
         frames = FrameReader(16 * 1024 * 1024)
@@ -140,24 +148,33 @@ class FakeBroker:
                 for item in frames.feed(data):
                     assert isinstance(item, Frame), item
                     ask = Ask(self, number, json.loads(item.header), bytes(item.body), writer)
-                    await self._take(ask)
+                    self._take(ask)
         except ConnectionError:
             pass
         finally:
             self._writers.discard(writer)
             writer.close()
 
-    async def _take(self, ask: Ask) -> None:
+    def _take(self, ask: Ask) -> None:
         kind = str(ask.request.get("type"))
         steps = self._steps.get(kind)
         self.asked.append(ask)
         self._news.set()
         if steps is None:
-            result: Any = await self.default(ask)
+            result: Any = refusal("INVALID_REQUEST", retriable=False)
         else:
             result = (steps.pop(0) if len(steps) > 1 else steps[0])(ask)
             if inspect.isawaitable(result):
-                result = await result
+                ask.finishing = spawn(self._finish(ask, result), name="a step of the script")
+                return
+        self._answer(ask, result)
+
+    async def _finish(self, ask: Ask, result: Awaitable[Result]) -> None:
+        self._answer(ask, await result)
+
+    def _answer(self, ask: Ask, result: Any) -> None:
+        if self.hung:
+            return
         if result is DROP:
             ask.drop()
         elif isinstance(result, bytes):
@@ -166,7 +183,3 @@ class FakeBroker:
             ask.later(*result)
         elif result is not SILENT:
             ask.later(result)
-
-    async def default(self, ask: Ask) -> Result | Awaitable[Result]:
-        """What is done with a request that no script is for."""
-        return refuse("INVALID_REQUEST", retriable=False)(ask)

@@ -26,8 +26,8 @@ _MASK: Final = 0xFFFFFFFF
 #: Hashes of recent keys that are remembered; most topics have fewer keys than this.
 KEYS_REMEMBERED: Final = 65_536
 
-#: (key bytes or None, number of partitions) -> partition
-Partitioner: TypeAlias = Callable[[bytes | None, int], int]
+#: (key's bytes, number of partitions) -> partition
+Partitioner: TypeAlias = Callable[[bytes, int], int]
 
 
 @lru_cache(maxsize=KEYS_REMEMBERED)

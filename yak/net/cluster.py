@@ -119,7 +119,7 @@ class Cluster:
         self._watch: asyncio.TimerHandle | None = None
         self._closed = False
         #: Why the last attempt to reach anybody failed, for the message of a time-out.
-        self._trouble = "no broker was asked"
+        self.trouble = "no broker was asked"
 
     # -- asking -----------------------------------------------------------------------------------
 
@@ -182,7 +182,7 @@ class Cluster:
                         except YakError as e:
                             if e.name not in _ASK_ANOTHER:
                                 raise
-                            self._trouble = str(e)
+                            self.trouble = str(e)
                     await asyncio.sleep(backoff.pause(self._chance()))
         except TimeoutError as e:
             raise self._timed_out(request, timeout_s) from e
@@ -228,7 +228,7 @@ class Cluster:
                 try:
                     return await self.connect(address)
                 except RetriableError as e:
-                    self._trouble = str(e)
+                    self.trouble = str(e)
                     if self.leader == address:
                         self.leader = None
             await self.search()
@@ -262,7 +262,7 @@ class Cluster:
 
     def note(self, error: YakError, connection: Connection) -> None:
         """Draw the conclusions of a failed request to the supposed leader."""
-        self._trouble = str(error)
+        self.trouble = str(error)
         if error.name not in _LOOK_AGAIN or self.leader not in (None, connection.address):
             return
         hint = error.leader
@@ -333,7 +333,7 @@ class Cluster:
             request = m.Metadata(id=0, topics=sorted(self.interest))
             answer, _ = await connection.ask(request, m.MetadataAnswer, timeout_s=PROBE_S)
         except YakError as e:
-            self._trouble = str(e)
+            self.trouble = str(e)
             return
         self._learn(answer)
 
@@ -385,7 +385,7 @@ class Cluster:
     def _timed_out(self, request: m.Request, timeout_s: float) -> errors.TimeoutError:
         return errors.TimeoutError(
             f"no answer to {request.__struct_config__.tag!r} within {timeout_s:g} s from "
-            f"{', '.join(map(str, self._candidates()))}; last trouble: {self._trouble}",
+            f"{', '.join(map(str, self._candidates()))}; last trouble: {self.trouble}",
             name="TIMEOUT",
             hint="`yak status` shows which brokers live and who leads",
         )

@@ -18,9 +18,10 @@ to ask twice.
 from __future__ import annotations
 
 import asyncio
+import copy
 import socket
 from collections.abc import Callable, Sequence
-from typing import Any, Final, TypeVar, cast
+from typing import Final, TypeVar, cast
 
 from yak import errors
 from yak import messages as m
@@ -111,6 +112,11 @@ class Connection(asyncio.Protocol):
     def closed(self) -> bool:
         """Nothing can be sent any more."""
         return self._ended
+
+    @property
+    def unsent_bytes(self) -> int:
+        """What was written and still waits for the other side to read."""
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
 
     def send(self, request: m.Request, buffers: Sequence[Buffer] = ()) -> asyncio.Future[Frame]:
         """Write the request, whose `id` is set here, and its body; the future is its answer.
@@ -241,12 +247,8 @@ class Connection(asyncio.Protocol):
                 self._on_closed(self.reason)
 
     def _error(self) -> YakError:
-        """The reason, made anew for each who waits: a shared exception would share tracebacks."""
-        error = self._final
-        return _with_details(
-            type(error)(str(error), name=error.name, broker=error.broker, hint=error.hint),
-            error.details,
-        )
+        """The reason, for one who waits: a shared exception would share its tracebacks."""
+        return copy.copy(self._final)
 
 
 def read_answer(
@@ -277,16 +279,11 @@ def _error_of(head: AnswerHead, address: Address) -> YakError:
     error = error_from_wire(
         head.error or "INTERNAL", head.message or "no reason given", str(address)
     )
-    details = {
+    error.details = {
         name: value
         for name in ("leader", "expected", "start", "high_watermark")
         if (value := getattr(head, name)) is not None
     }
-    return _with_details(error, details)
-
-
-def _with_details(error: YakError, details: dict[str, Any]) -> YakError:
-    error.details = details
     return error
 
 

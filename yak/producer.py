@@ -1,0 +1,474 @@
+"""Producer and AsyncProducer: records in, acknowledged offsets out.
+
+    with Producer(bootstrap="127.0.0.1:9092") as producer:
+        sent = producer.send("orders", {"id": 1}, key="user-7")
+        print(sent.result())            # RecordMetadata(topic, partition, offset, timestamp)
+        producer.send_many("orders", values)
+        producer.flush()
+
+* `send` encodes the record, queues it and returns; a `Sent` is its receipt.  `send_many` encodes
+  a whole list at once and gives one receipt for all: the fast way.
+* A full buffer makes `send` wait (`max_block_ms`); nothing is ever dropped.
+* With acks "all" every record is stored once and in the order of sending within its partition,
+  through any number of leader changes, for `delivery_timeout` seconds.
+* `flush` and `close` wait until everything has its outcome, and raise UndeliveredError with the
+  records that were not acknowledged since the last of them.
+* AsyncProducer does the work on the loop that it was made on.  Producer runs one on a thread of
+  its own; any thread may use it.
+
+What becomes of a batch on its way is `net.sender`'s; how batches are made, `core.batches`'.
+There are no transactions and no compression.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import threading
+import time
+import warnings
+import weakref
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Final, Literal, TypedDict, Unpack
+
+from yak import errors
+from yak.config import DEFAULT_BOOTSTRAP, FRAME_OVERHEAD_BYTES, Limits
+from yak.core.batches import Accumulator, Batch, Full, Topic, Unlearned
+from yak.core.partitioner import Partitioner, partition_of
+from yak.core.pieces import Many, Piece, cut
+from yak.core.records import Key, encode_record, key_bytes
+from yak.errors import UndeliveredError, YakError
+from yak.model import Headers, RecordMetadata, parse_addresses
+from yak.net.cluster import Cluster
+from yak.net.loop_thread import LoopThread
+from yak.net.receipts import AsyncSent, AsyncSentMany, Sent, SentMany, until_done
+from yak.net.sender import Sender, SendingRules, Statistics
+
+#: No broker reads a larger frame, whatever its topics allow.
+_MAX_RECORD_BYTES: Final = Limits().max_frame_bytes - FRAME_OVERHEAD_BYTES
+#: How long `close` may take to say goodbye to the cluster, in seconds.
+_GOODBYE_S: Final = 2.0
+
+
+class ProducerOptions(TypedDict, total=False):
+    """The options of Producer and AsyncProducer; `Settings` has their meanings and defaults."""
+
+    bootstrap: str
+    acks: Literal["all", 0, 1]
+    linger_ms: float
+    batch_bytes: int
+    batch_records: int
+    idempotent: bool | None
+    delivery_timeout: float
+    max_block_ms: float
+    buffer_bytes: int
+    client: str
+    partitioner: Partitioner
+    metadata_max_age_ms: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """A producer's options."""
+
+    #: HOST:PORT, several with commas between them.
+    bootstrap: str = DEFAULT_BOOTSTRAP
+    #: "all": every in-sync replica has it.  1: the leader has.  0: sent, and no more is known.
+    acks: Literal["all", 0, 1] = "all"
+    #: How long a batch that is not full waits for more records.
+    linger_ms: float = 0
+    #: A batch is sealed at these; keep it below the topic's `max_batch_bytes`.
+    batch_bytes: int = 256 * 1024
+    batch_records: int = 10_000
+    #: Each record stored once, whatever is sent again.  None: yes with acks "all".
+    idempotent: bool | None = None
+    #: Seconds after which a record that was not acknowledged fails.
+    delivery_timeout: float = 120.0
+    #: How long `send` may wait for room in the buffer, or for a topic's metadata.
+    max_block_ms: float = 60_000
+    #: Bytes of records that were sent and have no outcome.
+    buffer_bytes: int = 64 * 1024 * 1024
+    #: This producer's name in the brokers' logs.
+    client: str = "yak-producer"
+    #: (key bytes, partitions) -> partition, for records with a key.
+    partitioner: Partitioner = partition_of
+    #: How old an idle producer's knowledge of partitions may be.
+    metadata_max_age_ms: float = 5000
+
+    def __post_init__(self) -> None:
+        """Raises ValueError, naming the option."""
+        if self.acks not in ("all", 0, 1) or isinstance(self.acks, bool):
+            raise ValueError(f'acks is "all", 1 or 0, not {self.acks!r}')
+        if self.idempotent and self.acks != "all":
+            raise ValueError(f'idempotent=True needs acks="all", not {self.acks!r}')
+        for name in ("batch_bytes", "batch_records", "delivery_timeout", "buffer_bytes"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} is above 0, not {getattr(self, name)!r}")
+        for name in ("linger_ms", "max_block_ms"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is at least 0, not {getattr(self, name)!r}")
+        if self.metadata_max_age_ms < 1:
+            raise ValueError("metadata_max_age_ms is at least 1")
+
+
+class AsyncProducer:
+    """See the module's text.  Made, used and closed on one event loop.
+
+    `await send(…)` returns a receipt once the record is queued; `await sent.result()` says where
+    it is.
+    """
+
+    def __init__(self, **options: Unpack[ProducerOptions]) -> None:
+        self._settings = Settings(**options)
+        settings = self._settings
+        self._loop = asyncio.get_running_loop()
+        self._lock = threading.Lock()
+        self._accumulator = Accumulator(
+            self._lock,
+            batch_bytes=settings.batch_bytes,
+            batch_records=settings.batch_records,
+            buffer_bytes=settings.buffer_bytes,
+        )
+        self._cluster = Cluster(parse_addresses(settings.bootstrap), settings.client)
+        idempotent = settings.acks == "all" and settings.idempotent is not False
+        self._sender = Sender(
+            self._cluster,
+            self._accumulator,
+            SendingRules(
+                acks=settings.acks,
+                idempotent=idempotent,
+                linger_s=settings.linger_ms / 1000,
+                delivery_timeout_s=settings.delivery_timeout,
+                metadata_max_age_s=settings.metadata_max_age_ms / 1000,
+                client=settings.client,
+            ),
+        )
+        self._woken = False
+        self._closed = False
+
+    @property
+    def statistics(self) -> Statistics:
+        """Records sent, acknowledged, retransmitted and lost so far."""
+        return self._sender.statistics
+
+    async def send(
+        self,
+        topic: str,
+        value: Any,
+        key: Key = None,
+        headers: Headers | None = None,
+        partition: int | None = None,
+        timestamp: int | None = None,
+    ) -> AsyncSent:
+        """Queue one record.  value: any JSON, or bytes.  timestamp: ms since 1970.
+
+        Raises YakError INVALID_RECORD, UNKNOWN_TOPIC, INVALID_TOPIC, UNKNOWN_PARTITION, CLOSED;
+        TimeoutError after `max_block_ms`.
+        """
+        line = encode_record(value, key, headers, timestamp)
+        while True:
+            try:
+                return AsyncSent(self._accumulator, *self._add(topic, line, key, partition))
+            except Unlearned:
+                await self._learn(topic)
+            except Full:
+                await self._room()
+
+    async def send_and_wait(self, topic: str, value: Any, key: Key = None) -> RecordMetadata:
+        """Send one record and wait until it is acknowledged."""
+        return await (await self.send(topic, value, key)).result()
+
+    async def send_many(
+        self,
+        topic: str,
+        values: Sequence[Any],
+        key: Key = None,
+        *,
+        keys: Sequence[Key] | None = None,
+        headers: Headers | None = None,
+        partition: int | None = None,
+    ) -> AsyncSentMany:
+        """Queue many records: the fast way.  key: of all; keys: one for each.
+
+        Raises as `send` does; what was queued before an error is on its way.
+        """
+        if topic not in self._accumulator.topics:
+            await self._learn(topic)
+        sent = AsyncSentMany(self._accumulator)
+        for piece in self._cut(topic, Many(values, key, keys, headers, partition)):
+            while True:
+                try:
+                    self._add_piece(sent, topic, piece)
+                    break
+                except Full:
+                    await self._room()
+        return sent
+
+    async def flush(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 -- as in Producer
+        """Wait until all that was sent has its outcome, for at most `timeout` seconds.
+
+        Raises UndeliveredError with what was not acknowledged since the last flush, also with
+        what has no outcome yet when the time is over (that stays on its way).
+        """
+        waiting = list(self._accumulator.unfinished)
+        self._accumulator.flushing += 1
+        try:
+            self._sender.pump_all()
+            async with asyncio.timeout(timeout):
+                for batch in waiting:
+                    await until_done(self._accumulator, batch)
+        except TimeoutError:
+            pending = [batch for batch in waiting if not batch.done]
+        else:
+            pending = []
+        finally:
+            self._accumulator.flushing -= 1
+        self._raise_undelivered(pending)
+
+    async def close(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 -- as in Producer
+        """Flush, say goodbye to the cluster, close every connection.  Idempotent.
+
+        Raises UndeliveredError as `flush` does; it is closed all the same.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            await self.flush(timeout)
+        finally:
+            await self._sender.close(_GOODBYE_S)
+            self._accumulator.take_failed()
+            await self._cluster.close()
+
+    async def __aenter__(self) -> AsyncProducer:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            await self.close()
+        except UndeliveredError as e:
+            if error is None:
+                raise
+            error.add_note(str(e))  # the block's own error matters more
+
+    # -- shared with Producer, which calls these from other threads -------------------------------
+
+    def _add(self, topic: str, line: bytes, key: Key, partition: int | None) -> tuple[Batch, int]:
+        """Queue one record now: its batch, and its place there.  Raises Unlearned and Full."""
+        if self._closed or self._sender.fatal:
+            raise self._ended()
+        known = self._accumulator.topic(topic)
+        number = self._partition(known, key, partition, len(line))
+        batch, place = self._accumulator.add(known, number, line, 1, time.monotonic())
+        self._sender.statistics.sent += 1
+        if self._accumulator.dirty and not self._woken:
+            self._wake()
+        return batch, place
+
+    def _partition(self, topic: Topic, key: Key, partition: int | None, size: int) -> int:
+        if size > _MAX_RECORD_BYTES:
+            raise YakError(
+                f"a record of {size} bytes fits into no frame (at most {_MAX_RECORD_BYTES})",
+                name="BATCH_TOO_LARGE",
+                hint="send a reference to large things, not the things",
+            )
+        partitions = len(topic.queues)
+        if partition is None:
+            if key is None:
+                return topic.sticky.current(partitions)
+            partition = self._settings.partitioner(key_bytes(key), partitions)
+        if not 0 <= partition < partitions:
+            raise YakError(
+                f"{topic.name} has partitions 0 to {partitions - 1}, not {partition}",
+                name="UNKNOWN_PARTITION",
+            )
+        return partition
+
+    def _cut(self, topic: str, many: Many) -> Iterator[Piece]:
+        known = self._accumulator.topic(topic)
+        settings = self._settings
+        return cut(
+            many,
+            lambda key: self._partition(known, key, None, 0),
+            settings.batch_bytes,
+            settings.batch_records,
+        )
+
+    def _add_piece(self, sent: SentMany | AsyncSentMany, topic: str, piece: Piece) -> None:
+        """Queue a piece now.  Raises Full."""
+        if self._closed or self._sender.fatal:
+            raise self._ended()
+        partition, lines, places = piece
+        known = self._accumulator.topic(topic)
+        size = len(lines) if len(places) == 1 else 0
+        number = self._partition(known, None, partition, size)
+        batch, first = self._accumulator.add(known, number, lines, len(places), time.monotonic())
+        sent.took(batch, first, places)
+        self._sender.statistics.sent += len(places)
+        if self._accumulator.dirty and not self._woken:
+            self._wake()
+
+    def _wake(self) -> None:
+        self._woken = True
+        self._loop.call_soon_threadsafe(self._awake)
+
+    def _awake(self) -> None:
+        self._woken = False
+        self._sender.pump_dirty()
+
+    def _ended(self) -> YakError:
+        if self._sender.fatal is not None:
+            return copy.copy(self._sender.fatal)
+        return YakError("this producer was closed", name="CLOSED", hint="make a new one")
+
+    # -- waiting ----------------------------------------------------------------------------------
+
+    async def _learn(self, topic: str) -> None:
+        if self._closed:
+            raise self._ended()
+        await self._sender.topic(topic, self._settings.max_block_ms / 1000)
+
+    async def _room(self) -> None:
+        """Wait until the oldest batch has its outcome."""
+        try:
+            async with asyncio.timeout(self._settings.max_block_ms / 1000):
+                for batch in list(self._accumulator.unfinished)[:1]:
+                    self._sender.pump_all()
+                    await until_done(self._accumulator, batch)
+        except TimeoutError as e:
+            raise self._blocked() from e
+
+    def _blocked(self) -> errors.TimeoutError:
+        return errors.TimeoutError(
+            f"the buffer of {self._settings.buffer_bytes} bytes was full for "
+            f"{self._settings.max_block_ms:g} ms; last trouble: {self._cluster.trouble}",
+            name="TIMEOUT",
+            hint="the cluster does not keep up: `yak status`; or raise buffer_bytes, max_block_ms",
+        )
+
+    def _raise_undelivered(self, pending: list[Batch]) -> None:
+        error = next((b.error for b in self._accumulator.failed if b.error is not None), None)
+        records, unlisted = self._accumulator.take_failed()
+        records += [record for batch in pending for record in batch.records()]
+        if not records and not unlisted:
+            return
+        count = len(records) + unlisted
+        more = f" ({unlisted} of them are not listed: too many)" if unlisted else ""
+        why = error if error is not None else "no answer yet"
+        raise UndeliveredError(f"{count} records were not acknowledged{more}: {why}", records)
+
+
+class Producer:
+    """See the module's text.  Any thread may use it; `close` it, or use it in `with`."""
+
+    def __init__(self, **options: Unpack[ProducerOptions]) -> None:
+        Settings(**options)  # a bad option is an error before there is a thread
+        thread = LoopThread("yak-producer")
+        self._thread = thread
+        try:
+            self._producer = thread.call(_made(options))
+        except BaseException:
+            thread.stop()
+            raise
+        self._finalizer = weakref.finalize(self, _abandoned, thread, self._producer)
+
+    @property
+    def statistics(self) -> Statistics:
+        """Records sent, acknowledged, retransmitted and lost so far."""
+        return self._producer.statistics
+
+    def send(
+        self,
+        topic: str,
+        value: Any,
+        key: Key = None,
+        headers: Headers | None = None,
+        partition: int | None = None,
+        timestamp: int | None = None,
+    ) -> Sent:
+        """Queue one record and return at once; as AsyncProducer.send, which says what it raises."""
+        twin = self._producer
+        line = encode_record(value, key, headers, timestamp)
+        while True:
+            try:
+                return Sent(twin._accumulator, *twin._add(topic, line, key, partition))
+            except Unlearned:
+                self._thread.call(twin._learn(topic))
+            except Full:
+                self._thread.call(twin._room())
+
+    def send_many(
+        self,
+        topic: str,
+        values: Sequence[Any],
+        key: Key = None,
+        *,
+        keys: Sequence[Key] | None = None,
+        headers: Headers | None = None,
+        partition: int | None = None,
+    ) -> SentMany:
+        """Queue many records: the fast way.  key: of all; keys: one for each."""
+        twin = self._producer
+        if topic not in twin._accumulator.topics:
+            self._thread.call(twin._learn(topic))
+        sent = SentMany(twin._accumulator)
+        for piece in twin._cut(topic, Many(values, key, keys, headers, partition)):
+            while True:
+                try:
+                    twin._add_piece(sent, topic, piece)
+                    break
+                except Full:
+                    self._thread.call(twin._room())
+        return sent
+
+    def flush(self, timeout: float | None = None) -> None:
+        """Wait until all that was sent has its outcome; as AsyncProducer.flush."""
+        self._thread.call(self._producer.flush(timeout))
+
+    def close(self, timeout: float | None = None) -> None:
+        """Flush, say goodbye, end the thread.  Idempotent.  Raises UndeliveredError."""
+        if not self._thread.alive:
+            return
+        try:
+            self._thread.call(self._producer.close(timeout))
+        finally:
+            self._finalizer.detach()
+            self._thread.stop()
+
+    def __enter__(self) -> Producer:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            self.close()
+        except UndeliveredError as e:
+            if error is None:
+                raise
+            error.add_note(str(e))  # the block's own error matters more
+
+
+async def _made(options: ProducerOptions) -> AsyncProducer:
+    return AsyncProducer(**options)
+
+
+def _abandoned(thread: LoopThread, producer: AsyncProducer) -> None:
+    unfinished = len(producer._accumulator.unfinished)
+    if unfinished:
+        warnings.warn(
+            f"a Producer was not closed: {unfinished} batches may be lost; use it in `with`",
+            ResourceWarning,
+            stacklevel=2,
+        )
+    thread.stop()
