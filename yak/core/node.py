@@ -378,6 +378,8 @@ class Node:
     def _lease_renewed(self, event: e.LeaseRenewed) -> None:
         lease = (self.view.settings if self.view else Settings()).lease_ms / 1000
         self.lease_until = max(self.lease_until, event.sent + lease)
+        if self._desk:
+            self._desk.pending.lease_until = self.lease_until
 
     def _isr_answered(self, event: e.IsrAnswered, now: Now) -> None:
         if not event.ok:
@@ -440,6 +442,7 @@ class Node:
         if isinstance(role, Leader) and self._desk is None and self.state.index >= role.start:
             # The barrier: all that this leader inherited, and its `lead`, is applied.
             pending = Pending(role.epoch, self.state, self.log, self._out)
+            pending.lease_until = self.lease_until
             self._desk = Desk.open(pending, self.me, self._standing, now)
             self._tell("serving", epoch=role.epoch, index=self.state.index)
 

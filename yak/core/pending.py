@@ -35,6 +35,8 @@ class _Waiting:
     conn: int
     id: m.RequestId
     promise: Promise
+    #: Its answer is not one at commit, so it leaves only within the lease.
+    leased: bool = False
     done: bool = False
 
 
@@ -48,6 +50,8 @@ class Pending:
         self.log = log
         self.out = out
         self.tail = State.over(state)
+        #: Until when this leader may speak without a commit; the node keeps it up to date.
+        self.lease_until = float("-inf")
         #: Bytes of bodies written and not yet applied.
         self.bytes = 0
         self._waiting: dict[int, list[_Waiting]] = {}
@@ -89,8 +93,8 @@ class Pending:
     def when_durable(
         self, index: int, conn: int, request: m.Logged, promise: Promise, now: Now
     ) -> None:
-        """Answer once this leader's own disk has the operation."""
-        waiting = _Waiting(conn, request.id, promise)
+        """Answer once this leader's own disk has the operation, if it still has its lease."""
+        waiting = _Waiting(conn, request.id, promise, leased=True)
         if index <= self.log.durable:
             self._answer(waiting)
             return
@@ -149,7 +153,10 @@ class Pending:
         waiting.done = True
         promise = waiting.promise
         answer = promise() if callable(promise) else promise
-        self.out.append(e.Reply(waiting.conn, waiting.id, answer))
+        if waiting.leased:
+            self.out.append(e.ReplyLeased(waiting.conn, waiting.id, answer, self.lease_until))
+        else:
+            self.out.append(e.Reply(waiting.conn, waiting.id, answer))
 
     def _time_out(self, waiting: _Waiting, message: str) -> None:
         waiting.done = True
