@@ -130,6 +130,7 @@ class LeaderLink:
         self._received(link, answer, body)
 
     def _down(self, link: int, reason: str) -> None:
+        """Said once; nothing more is heard of this link."""
         if link == self._number:
-            self._connection = None
+            self._number, self._connection = -1, None
             self._tell(e.LinkDown(link, reason))
