@@ -42,12 +42,12 @@ _NUMBER_UNIT = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)")
 F = TypeVar("F", bound=Callable[..., Any])
 
 if TYPE_CHECKING:
-    _ParamType = click.ParamType[Any]  # generic only in newer releases of click
+    ParamType = click.ParamType[Any]  # generic only in newer releases of click
 else:
-    _ParamType = click.ParamType
+    ParamType = click.ParamType
 
 
-class CountType(_ParamType):
+class CountType(ParamType):
     """A whole number from 1."""
 
     name = "n"
@@ -59,7 +59,7 @@ class CountType(_ParamType):
         return int(text)
 
 
-class SizeType(_ParamType):
+class SizeType(ParamType):
     """Bytes, as an int."""
 
     name = "size"
@@ -74,7 +74,7 @@ class SizeType(_ParamType):
         return int(float(found[1]) * unit) if "." in found[1] else int(found[1]) * unit
 
 
-class DurationType(_ParamType):
+class DurationType(ParamType):
     """Seconds, as a float."""
 
     name = "duration"
@@ -91,7 +91,7 @@ class DurationType(_ParamType):
         return float(found[1]) * unit
 
 
-class AddressType(_ParamType):
+class AddressType(ParamType):
     """One HOST:PORT, kept as text once it is known to be one."""
 
     name = "host:port"
@@ -104,7 +104,7 @@ class AddressType(_ParamType):
         return str(value).strip()
 
 
-class BootstrapType(_ParamType):
+class BootstrapType(ParamType):
     """HOST:PORT, or several with commas between them; kept as text."""
 
     name = "host:port,…"
@@ -117,7 +117,7 @@ class BootstrapType(_ParamType):
         return str(value).strip()
 
 
-class FsyncType(_ParamType):
+class FsyncType(ParamType):
     """`always`, `never` or `interval:MS`."""
 
     name = "always|never|interval:MS"
@@ -139,7 +139,7 @@ class FsyncType(_ParamType):
         return [CompletionItem(word) for word in words if word.startswith(incomplete)]
 
 
-class PairType(_ParamType):
+class PairType(ParamType):
     """NAME=VALUE, as a pair."""
 
     name = "name=value"
