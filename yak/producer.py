@@ -124,9 +124,9 @@ class AsyncProducer:
         self._settings = Settings(**options)
         settings = self._settings
         self._loop = asyncio.get_running_loop()
-        self._lock = threading.Lock()
         self._accumulator = Accumulator(
-            self._lock,
+            threading.Lock(),
+            time.monotonic,
             batch_bytes=settings.batch_bytes,
             batch_records=settings.batch_records,
             buffer_bytes=settings.buffer_bytes,
@@ -235,6 +235,7 @@ class AsyncProducer:
         if self._closed:
             return
         self._closed = True
+        self._sender.accepting = False
         try:
             await self.flush(timeout)
         finally:
@@ -262,15 +263,23 @@ class AsyncProducer:
 
     def _add(self, topic: str, line: bytes, key: Key, partition: int | None) -> tuple[Batch, int]:
         """Queue one record now: its batch, and its place there.  Raises Unlearned and Full."""
-        if self._closed or self._sender.fatal:
+        known = self._accumulator.topics.get(topic)
+        if known is None:
+            raise Unlearned(topic)
+        if partition is None and key is None and len(line) <= _MAX_RECORD_BYTES:
+            number = known.sticky.current(len(known.queues))
+        else:
+            number = self._partition(known, key, partition, len(line))
+        return self._queue(known, number, line, 1)
+
+    def _queue(self, topic: Topic, partition: int, lines: bytes, count: int) -> tuple[Batch, int]:
+        if not self._sender.accepting:
             raise self._ended()
-        known = self._accumulator.topic(topic)
-        number = self._partition(known, key, partition, len(line))
-        batch, place = self._accumulator.add(known, number, line, 1, time.monotonic())
-        self._sender.statistics.sent += 1
+        place = self._accumulator.add(topic, partition, lines, count)
+        self._sender.statistics.sent += count
         if self._accumulator.dirty and not self._woken:
             self._wake()
-        return batch, place
+        return place
 
     def _partition(self, topic: Topic, key: Key, partition: int | None, size: int) -> int:
         if size > _MAX_RECORD_BYTES:
@@ -303,17 +312,11 @@ class AsyncProducer:
 
     def _add_piece(self, sent: SentMany | AsyncSentMany, topic: str, piece: Piece) -> None:
         """Queue a piece now.  Raises Full."""
-        if self._closed or self._sender.fatal:
-            raise self._ended()
         partition, lines, places = piece
         known = self._accumulator.topic(topic)
         size = len(lines) if len(places) == 1 else 0
         number = self._partition(known, None, partition, size)
-        batch, first = self._accumulator.add(known, number, lines, len(places), time.monotonic())
-        sent.took(batch, first, places)
-        self._sender.statistics.sent += len(places)
-        if self._accumulator.dirty and not self._woken:
-            self._wake()
+        sent.took(*self._queue(known, number, lines, len(places)), places)
 
     def _wake(self) -> None:
         self._woken = True
@@ -331,7 +334,7 @@ class AsyncProducer:
     # -- waiting ----------------------------------------------------------------------------------
 
     async def _learn(self, topic: str) -> None:
-        if self._closed:
+        if not self._sender.accepting:
             raise self._ended()
         await self._sender.topic(topic, self._settings.max_block_ms / 1000)
 

@@ -113,7 +113,9 @@ class Sender:
         chance: Callable[[], float] = random.random,
     ) -> None:
         self.statistics = Statistics()
-        #: No more can be sent, ever, and why.
+        #: Whether more may be added.
+        self.accepting = True
+        #: Why no more can be sent, ever.
         self.fatal: YakError | None = None
         self._cluster = cluster
         self._accumulator = accumulator
@@ -356,6 +358,7 @@ class Sender:
     def _give_up(self, error: YakError) -> None:
         """Another producer has this identity: nothing of ours may be sent any more."""
         self.fatal = error
+        self.accepting = False
         self._closed = True
         for batch in list(self._accumulator.unfinished):
             self._fail(batch, error)
