@@ -8,8 +8,9 @@ Changes of names keep their order, as on a file system with a journal; a file's 
 wait for them, nor they for the bytes.  A rename is kept whole or not at all.
 
 Failures to order: `space_left` (then ENOSPC, after a short write), `short_write_bytes` (no
-append writes more), `sync_fails` (EIO; and what it should have synced is lost at a power cut,
-even if a later sync "succeeds", as on Linux).
+append writes more), `stop_after` (that many changes and syncs are done, then Stopped is raised,
+as if the process had been killed there), `sync_fails` (EIO; and what it should have synced is
+lost at a power cut, even if a later sync "succeeds", as on Linux).
 """
 
 from __future__ import annotations
@@ -20,6 +21,10 @@ from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
 from yak.storage.disk import Buffer, SyncLater
+
+
+class Stopped(BaseException):
+    """The process is killed at this call; nothing may catch it."""
 
 
 class _File:
@@ -86,12 +91,12 @@ class MemoryDisk:
         self._locks: set[str] = set()
         self.space_left: int | None = None
         self.short_write_bytes: int | None = None
+        self.stop_after: int | None = None
         self.sync_fails = False
-        self.bytes_written = 0
-        self.syncs = 0
 
     def crash(self, kind: Literal["kill", "power"], rng: random.Random) -> None:
         self._locks.clear()
+        self.stop_after = None
         if kind == "kill":
             return
         for change in self._unsynced[: rng.randint(0, len(self._unsynced))]:
@@ -144,6 +149,7 @@ class MemoryDisk:
         self._change([(directory, name, _File())])
 
     def sync_dir(self, path: str) -> None:
+        self._step()
         self._fail_sync(path)
         directory = self._dir(path)
         names: set[tuple[int, str]] = set()
@@ -208,8 +214,8 @@ class MemoryDisk:
                 raise OSError(errno.ENOSPC, "No space left on device", path)
             data = data[: self.space_left]
             self.space_left -= len(data)
+        self._step()
         file.data += data
-        self.bytes_written += len(data)
         return len(data)
 
     def pread(self, path: str, size: int, position: int) -> bytes:
@@ -220,6 +226,7 @@ class MemoryDisk:
 
     def truncate(self, path: str, size: int) -> None:
         file = self._file(path)
+        self._step()
         self._free(len(file.data) - size)
         del file.data[size:]
         file.same = min(file.same, size)
@@ -232,7 +239,7 @@ class MemoryDisk:
         return _Later(self, self._file(path))
 
     def sync_file(self, file: _File, end: int) -> None:
-        self.syncs += 1
+        self._step()
         if self.sync_fails:
             file.lose()
         self._fail_sync("")
@@ -256,11 +263,18 @@ class MemoryDisk:
         if self.sync_fails:
             raise OSError(errno.EIO, "Input/output error", path)
 
+    def _step(self) -> None:
+        if self.stop_after is not None:
+            if not self.stop_after:
+                raise Stopped
+            self.stop_after -= 1
+
     def _free(self, size: int) -> None:
         if self.space_left is not None:
             self.space_left += size
 
     def _change(self, change: _Change) -> None:
+        self._step()
         for directory, name, node in change:
             if node is None:
                 directory.entries.pop(name, None)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import random
+from typing import Literal
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.memory_disk import MemoryDisk
+from tests.support.memory_disk import MemoryDisk, Stopped
 from tests.support.operations import append_op, body_of, encoded, lead, mixed
 from yak.core.ops import NO_SUM, Op
 from yak.errors import Fatal
@@ -309,6 +310,37 @@ def test_synced_operations_survive_power_cuts(seed: int) -> None:
         assert log.next_index == len(held) + 1
         if held:
             assert joined(log, 1, len(held), 500) == b"".join(expected)
+
+
+@pytest.mark.parametrize("kind", ["kill", "power"])
+@pytest.mark.parametrize("seed", range(3))
+def test_stopped_at_every_step_of_a_truncation(kind: Literal["kill", "power"], seed: int) -> None:
+    """The log is then cut where it should be, or further behind; there is never a gap."""
+    operations = mixed(40)
+    stopped = True
+    steps = 0
+    while stopped:
+        disk = MemoryDisk()
+        disk.mkdir("/log")
+        disk.sync_dir("/")
+        log = open_log(disk)
+        log.append(operations)
+        log.begin_sync().run()
+        expected = log.sum_before(8)
+        disk.stop_after = steps
+        stopped = False
+        try:
+            log.truncate(8, expected)
+        except Stopped:
+            stopped = True
+        disk.crash(kind, random.Random(seed))
+        found = scan(disk, "/log")
+        assert found.state == "whole" or stopped
+        assert 8 <= found.next_index <= (41 if stopped else 8)
+        again = open_log(disk)
+        assert again.sum_before(8) == expected
+        steps += 1
+    assert steps > 5
 
 
 def test_an_operation_that_is_damaged_under_way_is_said_so() -> None:

@@ -13,7 +13,7 @@ from tests.support.operations import TOPIC, append_op, body_of, encoded
 from yak.core.ops import Append
 from yak.storage.disk import Disk
 from yak.storage.faults import Damaged, StorageError
-from yak.storage.partition import Partition, last_index_on_disk
+from yak.storage.partition import REMEMBERED_ENDS, Partition, last_index_on_disk
 
 HOME = f"/topics/{TOPIC}/0"
 
@@ -113,6 +113,16 @@ def test_a_reader_that_goes_on_where_it_stopped_does_not_search(
     offset = sum(1 for _, piece in model.held if piece in got)
     monkeypatch.setattr("yak.storage.segment.walk", lambda *_: pytest.fail("it searched"))
     assert model.check_read(offset, 50_000)
+
+
+def test_few_ends_are_remembered() -> None:
+    model = Model(MemoryDisk(), segment_bytes=10**7)
+    for _ in range(500):
+        model.append(1)
+    model.partition.flush()
+    for offset in range(400):
+        model.check_read(offset, 1000)
+    assert len(model.partition._ends) <= REMEMBERED_ENDS
 
 
 def test_a_full_disk_loses_nothing_and_is_tried_again() -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
+from typing import Literal
 
 import pytest
 
-from tests.support.memory_disk import MemoryDisk
-from tests.support.operations import body_of, encoded, lead, mixed
+from tests.support.memory_disk import MemoryDisk, Stopped
+from tests.support.operations import append_op, body_of, encoded, lead, mixed
 from yak.core import ops
 from yak.errors import Fatal
 from yak.storage.disk import Disk
@@ -113,6 +114,64 @@ def test_one_bit_flipped_at_every_byte(segment_bytes: int) -> None:
             disk.flip(f"{LOG}/{name}", position, 1 << (position % 8))
             seen.add(_judge(disk, (name, position), last_start, len(starts)))
     assert seen == {"torn", "damaged"}
+
+
+def test_one_bit_flipped_where_no_operation_has_a_body() -> None:
+    """Only the sums can prove what follows."""
+    source = MemoryDisk()
+    source.mkdir(LOG)
+    OpLog(source, scan(source, LOG), 10**6).append([(lead(n, epoch=n), None) for n in range(1, 4)])
+    (name, data), *_ = contents(source).items()
+    last = _starts({name: data})[-1]
+    for position in range(len(data)):
+        disk = MemoryDisk()
+        disk.mkdir(LOG)
+        disk.write_file(f"{LOG}/{name}", data)
+        disk.flip(f"{LOG}/{name}", position, 1 << (position % 8))
+        _judge(disk, (name, position), last, 3)
+
+
+def test_a_line_of_which_nothing_is_left_and_a_body_after_it_is_damage() -> None:
+    """Only the body's crc can prove what follows."""
+    source = MemoryDisk()
+    source.mkdir(LOG)
+    body = body_of(2)
+    log = OpLog(source, scan(source, LOG), 10**6)
+    log.append([(lead(1), None), (lead(2), None), (append_op(3, 0, body), body)])
+    path = f"{LOG}/{file_name(1)}"
+    data = source.read_file(path)
+    start, end = (at for _, at in _starts({path: data})[1:])
+    source.write_file(path, data[:start] + bytes(end - start) + data[end:])
+    with pytest.raises(Damaged, match="operation, 3, follows"):
+        scan(source, LOG)
+
+
+@pytest.mark.parametrize("kind", ["kill", "power"])
+def test_stopped_at_every_step_of_the_cut(kind: Literal["kill", "power"]) -> None:
+    stopped, steps = True, 0
+    while stopped:
+        disk = MemoryDisk()
+        disk.mkdir(LOG)
+        disk.sync_dir("/")
+        log = write_log(disk, 30)
+        names = disk.listdir(LOG)
+        disk.truncate(f"{LOG}/{names[1]}", disk.size(f"{LOG}/{names[1]}") - 3)
+        disk.sync(f"{LOG}/{names[1]}")
+        found = scan(disk, LOG, after_power_cut=True)
+        assert len(found.dropped) > 3
+        disk.stop_after = steps
+        stopped = False
+        try:
+            found.cut(disk)
+        except Stopped:
+            stopped = True
+        disk.crash(kind, random.Random(steps))
+        again = scan(disk, LOG, after_power_cut=True)
+        assert again.next_index == found.next_index < log.next_index
+        files = [segment.path for segment in again.segments] + again.dropped[::-1]
+        assert files == [f"{LOG}/{name}" for name in names[: len(files)]], "there is no gap"
+        steps += 1
+    assert steps > 5
 
 
 def _starts(files: dict[str, bytes]) -> list[tuple[str, int]]:

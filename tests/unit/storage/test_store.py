@@ -17,6 +17,7 @@ from yak.storage.data_dir import DataDir
 from yak.storage.disk import Buffer, Disk
 from yak.storage.faults import StorageError, SumMismatch, SyncFailed
 from yak.storage.store import Recovered, Store
+from yak.storage.tail import Tail
 
 Written = list[tuple[Op, Buffer | None]]
 
@@ -175,6 +176,26 @@ def test_truncation_forgets_what_was_loaded() -> None:
     store.append([(late, body)])
     replay(store, 12)
     assert records(store).endswith(body)
+
+
+def test_what_was_loaded_before_a_truncation_is_not_applied_after_it() -> None:
+    disk = MemoryDisk()
+    store, _, _ = start(disk)
+    old, new = body_of(1, "old"), body_of(1, "new")
+    begun: Written = [(lead(1), None), (create_topic(2), None)]
+    store.append([*begun, (append_op(3, 0, old), old)])
+    disk.crash("kill", random.Random(0))
+    store, _, _ = start(disk)
+    store.apply(store.load(1, 3)[:2])
+    store.truncate(3, store.sum_before(3))
+    store._log._tail = Tail(3, max_bytes=0)  # so that it has to read the log again
+    late: Written = [
+        (append_op(3, 0, new, epoch=2), new),
+        (append_op(4, 1, new, epoch=2), new),
+    ]
+    store.append(late)
+    store.apply([op for op, _ in late])
+    assert b"old" not in records(store)
 
 
 def test_topics_come_grow_change_and_go() -> None:
