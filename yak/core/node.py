@@ -424,14 +424,14 @@ class Node:
 
     def _apply(self, batch: list[ops.Op], now: Now) -> None:
         """State first, then the files, then the answers: nobody hears of what is not there."""
-        touched: set[TopicPartition] = set()
+        touched: dict[TopicPartition, None] = {}
         for op in batch:
             assert op.index <= self.committed
             if isinstance(op, ops.DeleteTopic):
-                touched.update(self.state.topic_partitions(op.topic))
+                touched.update(dict.fromkeys(self.state.topic_partitions(op.topic)))
             self.state.apply(op)
             if isinstance(op, ops.Append):
-                touched.add((op.topic, op.partition))
+                touched[op.topic, op.partition] = None
         self._out.append(e.Apply(batch))
         if self._desk:
             for op in batch:

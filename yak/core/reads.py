@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import heapq
 import ipaddress
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,8 +47,9 @@ class Reads:
         self.limits = limits
         self.out = out
         #: Invariant: a fetch stands under each of its partitions and under its connection.
-        self._by_partition: dict[TopicPartition, set[_Waiting]] = {}
-        self._by_conn: dict[int, set[_Waiting]] = {}
+        #: In the order of asking, so that the same events always give the same effects.
+        self._by_partition: dict[TopicPartition, dict[_Waiting, None]] = {}
+        self._by_conn: dict[int, dict[_Waiting, None]] = {}
         #: (deadline, tie-breaker, fetch); the answered ones are dropped when their time comes.
         self._deadlines: list[tuple[float, int, _Waiting]] = []
         self._count = 0
@@ -60,7 +62,7 @@ class Reads:
             return
         self._send(conn, request, entries, offsets)
 
-    def wake(self, partitions: set[TopicPartition]) -> None:
+    def wake(self, partitions: Iterable[TopicPartition]) -> None:
         """Records of these partitions were applied, or the partitions are gone.
 
         A client that asked beyond them, since it has read further elsewhere, waits on.
@@ -89,9 +91,9 @@ class Reads:
     def _wait(self, waiting: _Waiting) -> None:
         self._count += 1
         heapq.heappush(self._deadlines, (waiting.deadline, self._count, waiting))
-        self._by_conn.setdefault(waiting.conn, set()).add(waiting)
+        self._by_conn.setdefault(waiting.conn, {})[waiting] = None
         for topic, partition, _ in waiting.request.partitions:
-            self._by_partition.setdefault((topic, partition), set()).add(waiting)
+            self._by_partition.setdefault((topic, partition), {})[waiting] = None
 
     def _remove(self, waiting: _Waiting) -> None:
         waiting.done = True
@@ -163,10 +165,10 @@ def _failed(tp: TopicPartition, error: str, message: str) -> m.FetchEntry:
     )
 
 
-def _discard(index: dict[Any, set[_Waiting]], key: object, waiting: _Waiting) -> None:
+def _discard(index: dict[Any, dict[_Waiting, None]], key: object, waiting: _Waiting) -> None:
     waitings = index.get(key)
     if waitings is not None:
-        waitings.discard(waiting)
+        waitings.pop(waiting, None)
         if not waitings:
             del index[key]
 
