@@ -184,23 +184,30 @@ def _scan_header(
 
 def _prove_window(disk: Disk, segment: Segment, log: Scan) -> _Fault | None:
     """Prove the next operations, as many as a window holds whole; a longer one is read whole."""
-    base, start = segment.size, 0
+    base, start, epoch = segment.size, 0, log.epoch
     data = disk.pread(segment.path, WINDOW_BYTES, base)
     while start < len(data):
+        is_all = base + len(data) >= segment.written
         newline = data.find(b"\n", start)
-        line = data[start : newline + 1] if newline >= 0 else data[start:]
-        end = 2 * len(data)
-        if newline >= 0 or base + len(data) >= segment.written:
+        end = 2 * len(data)  # how much to read where not even the line is whole
+        if newline >= 0 or is_all:
+            line = data[start : newline + 1] if newline >= 0 else data[start:]
             try:
                 running = ops.check_sum(line, log.sum)
                 head = decode_head(line)
             except (BrokenLine, msgspec.MsgspecError, UnicodeDecodeError) as e:
                 return _broken_line(base + start, line, log.sum, str(e))
             end = newline + 1 + head.size
-            if end <= len(data) or base + len(data) >= segment.written:
-                if head.crc and (what := _body_fault(head, data[newline + 1 : end])):
-                    return _Fault(base + start, what, base + end, (running,))
-                _take(segment, log, head, end - start, running)
+            if end <= len(data) or is_all:
+                if head.crc and ops.crc_of(data[newline + 1 : end]) != head.crc:
+                    missing = max(end - len(data), 0)
+                    return _broken_body(base + start, base + end, head, missing, running)
+                if head.index != log.next_index or head.epoch != epoch:
+                    _enter_epoch(segment, log, head)
+                    epoch = head.epoch
+                segment.add(head.index, end - start)
+                log.next_index += 1
+                log.sum = running
                 start = end
                 continue
         if start:
@@ -209,19 +216,15 @@ def _prove_window(disk: Disk, segment: Segment, log: Scan) -> _Fault | None:
     return None
 
 
-def _take(segment: Segment, log: Scan, head: Head, size: int, running: str) -> None:
-    """An operation that proved itself; one out of place was never written by this code."""
+def _enter_epoch(segment: Segment, log: Scan, head: Head) -> None:
+    """An operation out of place whose sum is right was never written by this code."""
     if head.index != log.next_index or head.epoch < log.epoch:
         what = (
             f"operation {head.index} of epoch {head.epoch} where operation {log.next_index}"
             f" was due, after epoch {log.epoch}, though its sum is right"
         )
         raise Damaged(segment.path, segment.size, what)
-    if head.epoch > log.epoch:
-        log.epochs.append((head.epoch, head.index))
-    segment.add(head.index, size)
-    log.next_index += 1
-    log.sum = running
+    log.epochs.append((head.epoch, head.index))
 
 
 def _broken_line(position: int, line: bytes, previous_sum: str, what: str) -> _Fault:
@@ -230,12 +233,11 @@ def _broken_line(position: int, line: bytes, previous_sum: str, what: str) -> _F
     return _Fault(position, what, position, (previous_sum, right))
 
 
-def _body_fault(head: Head, body: bytes) -> str:
-    if len(body) < head.size:
-        return f"the body of operation {head.index} has {len(body)} of its {head.size} bytes"
-    if ops.crc_of(body) != head.crc:
-        return f"the body of operation {head.index} does not have its crc {head.crc}"
-    return ""
+def _broken_body(position: int, end: int, head: Head, missing: int, running: str) -> _Fault:
+    what = f"the body of operation {head.index} does not have its crc {head.crc}"
+    if missing:
+        what = f"the body of operation {head.index} lacks {missing} of its {head.size} bytes"
+    return _Fault(position, what, end, (running,))
 
 
 def _refuse_if_valid_follows(
