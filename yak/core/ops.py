@@ -221,4 +221,4 @@ def body_size(op: Op) -> int:
 
 def crc_of(body: bytes | memoryview) -> str:
     """CRC-32C of a body, as eight hex digits."""
-    return format(crc32c(body), "08x")
+    return format(crc32c(bytes(body)), "08x")  # the library takes no memoryview; bytes as they are
