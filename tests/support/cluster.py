@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
+import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -72,6 +73,9 @@ class Cluster:
         self.zk_address: Address | None = None
         self.zk: Process | None = None
         self.brokers: dict[int, Process] = {}
+        #: What was done to it, with seconds since it was opened: for the report.
+        self.story: list[str] = []
+        self._opened_at = time.monotonic()
         self._ended: list[Process] = []
         self._spawned = 0
 
@@ -115,7 +119,12 @@ class Cluster:
         self._ended.append(process)
         return process
 
+    def _tell(self, what: str, *ids: int) -> None:
+        names = " ".join(str(broker) for broker in ids)
+        self.story.append(f"{time.monotonic() - self._opened_at:7.2f} {what} {names}")
+
     def start_zk(self) -> None:
+        self._tell("start yak-zk")
         host, port = self.zk_address or ("127.0.0.1", 0)
         argv = ["yak-zk", "--host", host, "--port", str(port), "--data-dir", str(self.zk_dir)]
         self.zk = self.spawn("yak-zk", [*argv, *self._zk_options])
@@ -135,6 +144,7 @@ class Cluster:
 
     def start(self, *ids: int) -> None:
         """Start brokers, all at once, and wait until each says where it listens."""
+        self._tell("start", *ids)
         for broker in ids:
             old = self.brokers.pop(broker, None)
             if old is not None:
@@ -148,17 +158,21 @@ class Cluster:
 
     def kill(self, *ids: int) -> None:
         """kill -9."""
+        self._tell("kill", *ids)
         for broker in ids:
             self.brokers[broker].kill()
 
     def pause(self, broker: int) -> None:
+        self._tell("stop", broker)
         self.brokers[broker].pause()
 
     def resume(self, broker: int) -> None:
+        self._tell("continue", broker)
         self.brokers[broker].resume()
 
     def terminate(self, broker: int) -> int:
         """SIGTERM; the exit code."""
+        self._tell("terminate", broker)
         return self.brokers[broker].terminate()
 
     def restart(self, *ids: int) -> None:
@@ -167,6 +181,7 @@ class Cluster:
 
     def restart_zk(self) -> None:
         assert self.zk is not None
+        self._tell("kill yak-zk")
         self.zk.kill()
         self._ended.append(self.zk)
         self.start_zk()
@@ -285,7 +300,11 @@ class Cluster:
             for path in sorted(self.directory.rglob("*"))
             if path.is_file()
         ]
-        return [*shown, (f"files under {self.directory}", "\n".join(listing))]
+        return [
+            ("what was done", "\n".join(self.story)),
+            *shown,
+            (f"files under {self.directory}", "\n".join(listing)),
+        ]
 
 
 def run_command(

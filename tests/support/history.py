@@ -169,7 +169,11 @@ class Reader(_Client):
             if found is None:
                 continue
             (entry,), body = found[0]["partitions"], found[1]
-            assert entry.get("error", "NO_LEADER") == "NO_LEADER", entry
+            if "error" in entry:
+                # Cut off from its leader, or just started and not yet caught up.
+                assert entry["error"] in ("NO_LEADER", "UNKNOWN_TOPIC"), entry
+                self.hang_up()
+                self.done.wait(RETRY_PAUSE_S)
             for offset, value in _records(body):
                 if offset >= position:
                     self.seen.append((offset, value))
