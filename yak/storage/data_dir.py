@@ -20,6 +20,8 @@ Rules:
   Without a boot id to be had, every boot counts as another one.
 * `suspect` says why this disk may lack what it once had ("torn", "damaged", "unclean").  It is
   written before anything is cut, and stays until yak-zk has recorded it (`clear_suspicion`).
+* `rewrite_from` names the first operation that a failed sync may have lost.  The next start
+  writes the log again from there, into new files, before anything of it counts.
 
 It does not know the log, the partitions, or what yak-zk decides.
 """
@@ -216,7 +218,14 @@ class DataDir:
         self.suspect("unclean")
 
     def _save(self) -> None:
-        write_json_durably(self.disk, f"{self.path}/meta.json", self.meta)
+        file = f"{self.path}/meta.json"
+        try:
+            write_json_durably(self.disk, file, self.meta)
+        except OSError as e:
+            raise Fatal(
+                f"{file} cannot be written: {e.strerror or e}; make room or mend the disk, then "
+                "start this process again"
+            ) from e
 
 
 def _prepare(disk: Disk, path: str) -> None:
@@ -250,6 +259,18 @@ def _make_durably(disk: Disk, path: str) -> None:
 def _above(path: str) -> str:
     head, slash, _ = path.rpartition("/")
     return head or slash or "."
+
+
+def _make_durably(disk: Disk, path: str) -> None:
+    """Make the directory; after a power cut it must not be gone with all that was synced in it."""
+    missing = []
+    above = path
+    while above and not disk.exists(above):
+        missing.append(above)
+        above = above.rpartition("/")[0]
+    disk.mkdir(path)
+    for made in reversed(missing):
+        disk.sync_dir(made.rpartition("/")[0] or ("/" if made.startswith("/") else "."))
 
 
 def _lock(disk: Disk, path: str, kind: Kind) -> None:

@@ -37,9 +37,8 @@ from yak.storage.segment import Segment, file_name, list_segments
 
 #: A topic's `segment_bytes` where it sets none.
 DEFAULT_SEGMENT_BYTES: Final = 64 * 1024 * 1024
-#: What waits is written once it is this much, or after FLUSH_INTERVAL_S, whichever is first.
+#: What waits is written once it is this much, or when the broker's short flush timer ends.
 FLUSH_BYTES: Final = 1024 * 1024
-FLUSH_INTERVAL_S: Final = 0.05
 #: How many ends of reads are remembered: a consumer's next read begins where one ended.
 REMEMBERED_ENDS: Final = 32
 #: How much of a file's end is looked at first to find its last operation.
