@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import click
 
@@ -29,6 +29,9 @@ from yak.commands.options import (
     option_version,
 )
 from yak.model import is_topic_name
+
+if TYPE_CHECKING:
+    from yak.producer import Producer
 
 #: Waiting for room outlasts every batch's own time-out by this much, so that the batch's is told.
 _PATIENCE_MS: Final = 5_000
@@ -99,7 +102,6 @@ _PATIENCE_MS: Final = 5_000
 def produce(
     *,
     topic: str,
-    bootstrap: str,
     file: Path | None,
     key: str | None,
     key_separator: str | None,
@@ -109,11 +111,7 @@ def produce(
     is_json: bool,
     quiet: bool,
     verbose: bool,
-    acks: str,
-    linger_ms: float,
-    batch_bytes: int,
-    delivery_timeout: float,
-    client: str,
+    **delivery: Any,
 ) -> int:
     """Send lines to TOPIC, one record a line, and see each of them acknowledged."""
     _check_topic(topic)
@@ -132,10 +130,27 @@ def produce(
         is_json=is_json,
         json_values=value_form == "json",
     )
+    on_terminal = file is None and sys.stdin.isatty()
+    producer = _make_producer(**delivery)
+    with Interrupts() as interrupts:
+        feed = Feed(producer, how, interrupts, quiet=quiet, shows=verbose or on_terminal)
+        return feed.run(file, prompts=on_terminal and not quiet)
+
+
+def _make_producer(
+    *,
+    bootstrap: str,
+    client: str,
+    acks: str,
+    linger_ms: float,
+    batch_bytes: int,
+    delivery_timeout: float,
+) -> Producer:
+    """Raises UsageError for what the producer does not take."""
     from yak.producer import Producer
 
     try:
-        producer = Producer(
+        return Producer(
             bootstrap=bootstrap,
             client=client,
             acks=_ACKS[acks],
@@ -146,10 +161,6 @@ def produce(
         )
     except ValueError as e:
         raise click.UsageError(str(e)) from e
-    on_terminal = file is None and sys.stdin.isatty()
-    with Interrupts() as interrupts:
-        feed = Feed(producer, how, interrupts, quiet=quiet, shows=verbose or on_terminal)
-        return feed.run(file, prompts=on_terminal and not quiet)
 
 
 _ACKS: Final[dict[str, Literal["all", 0, 1]]] = {"all": "all", "1": 1, "0": 0}
