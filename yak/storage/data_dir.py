@@ -246,7 +246,10 @@ def _prepare(disk: Disk, path: str) -> None:
 
 
 def _make_durably(disk: Disk, path: str) -> None:
-    """A directory and its name in the one above, and so on up to one that was there."""
+    """A directory and its name in the one above, and so on up to one that was there.
+
+    After a power cut it must not be gone with all that was synced in it.
+    """
     missing = []
     while not disk.exists(path):
         missing.append(path)
@@ -259,18 +262,6 @@ def _make_durably(disk: Disk, path: str) -> None:
 def _above(path: str) -> str:
     head, slash, _ = path.rpartition("/")
     return head or slash or "."
-
-
-def _make_durably(disk: Disk, path: str) -> None:
-    """Make the directory; after a power cut it must not be gone with all that was synced in it."""
-    missing = []
-    above = path
-    while above and not disk.exists(above):
-        missing.append(above)
-        above = above.rpartition("/")[0]
-    disk.mkdir(path)
-    for made in reversed(missing):
-        disk.sync_dir(made.rpartition("/")[0] or ("/" if made.startswith("/") else "."))
 
 
 def _lock(disk: Disk, path: str, kind: Kind) -> None:

@@ -174,7 +174,7 @@ class Store:
 
     def sync_failed(self) -> None:
         """Remember it for the next start; this process must stop now."""
-        with suppress(OSError):  # then the marker of this run alone has to tell it
+        with suppress(Fatal):  # then the marker of this run alone has to tell it
             self._data_dir.sync_failed(self._log.durable_index)
 
     @contextmanager

@@ -429,6 +429,7 @@ def test_closing_after_a_failed_sync_fails() -> None:
     disk.sync_fails = True
     with pytest.raises(SyncFailed):
         store.begin_sync().run()
+    store.sync_failed()  # the mark cannot be written either, which changes nothing
     disk.sync_fails = False
     with pytest.raises(SyncFailed):
         store.close()
