@@ -22,6 +22,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
 
 from yak import messages as m
@@ -227,7 +228,8 @@ class Broker:
         error = done.exception()
         if error is not None:
             # What the disk did not take may be lost whatever it says later: never try again.
-            self.data_dir.sync_failed(self.node.log.durable)
+            with suppress(Fatal):  # the disk may refuse this as well; we stop all the same
+                self.data_dir.sync_failed(self.node.log.durable)
             self._fail(Fatal(f"the disk refused to sync the log: {error}; this broker stops"))
             return
         if self.sync_always:
@@ -326,10 +328,15 @@ async def run(config: BrokerConfig) -> None:
     """Run a broker until SIGTERM or SIGINT.  Raises Fatal where it cannot start or go on."""
     disk = OsDisk()
     path = str(config.data_dir)
-    boot_id = read_boot_id()
+    boot_id = read_boot_id(config.boot_id_path)
     data_dir = DataDir.open(disk, path, kind="broker", broker=config.id, boot_id=boot_id)
     story = Story(f"broker-{config.id}", f"{path}/events.jsonl", sys.stderr)
-    store, recovered = Store.recover(disk, data_dir, Settings().oplog_segment_bytes)
+    store, recovered = Store.recover(
+        disk,
+        data_dir,
+        Settings().oplog_segment_bytes,
+        sync_at_roll=config.fsync == "always",
+    )
     inc = uuid.uuid4().hex
     data_dir.mark_running(inc=inc, boot_id=boot_id, fsync=config.fsync)
     broker = Broker(config, data_dir, store, recovered, story, inc)

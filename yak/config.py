@@ -18,6 +18,9 @@ MIB: Final = 1024 * KIB
 DEFAULT_BOOTSTRAP: Final = "127.0.0.1:9092,127.0.0.1:9093,127.0.0.1:9094"
 DEFAULT_ZK: Final = "127.0.0.1:2181"
 
+#: Where Linux tells one boot of the machine from another.
+BOOT_ID_PATH: Final = "/proc/sys/kernel/random/boot_id"
+
 #: Above this a frame could be mistaken for a TLS hello (0x16 0x03 …).
 MAX_FRAME_CEILING: Final = 0x16000000
 #: What a frame needs beside a batch: the header.
@@ -94,6 +97,8 @@ class BrokerConfig:
     advertise: str | None = None
     #: "always", "never", or "interval:MS".
     fsync: str = "always"
+    #: A test that cuts the power puts its own file here.
+    boot_id_path: str = BOOT_ID_PATH
     default_partitions: int = 3
     auto_create: bool = True
     limits: Limits = field(default_factory=Limits)

@@ -25,7 +25,14 @@ from yak.commands.options import (
     option_version,
 )
 from yak.commands.running import run
-from yak.config import DEFAULT_ZK, FRAME_OVERHEAD_BYTES, MAX_FRAME_CEILING, BrokerConfig, Limits
+from yak.config import (
+    BOOT_ID_PATH,
+    DEFAULT_ZK,
+    FRAME_OVERHEAD_BYTES,
+    MAX_FRAME_CEILING,
+    BrokerConfig,
+    Limits,
+)
 from yak.model import MAX_PORT
 
 #: Broker N listens on this plus N, so that brokers on one machine find each other.
@@ -141,6 +148,7 @@ def _human_size(size: int) -> str:
     show_default=True,
     help="Whether a topic is created when a producer or consumer registers for it.",
 )
+@click.option("--boot-id-path", default=BOOT_ID_PATH, hidden=True, help="For power-cut tests.")
 @_limit_options
 @option_version
 def broker(
@@ -155,6 +163,7 @@ def broker(
     fsync: str,
     default_partitions: int,
     auto_create: bool,
+    boot_id_path: str,
     **limits: int,
 ) -> None:
     """Run a broker: it keeps the log, and leads or follows as yak-zk decides."""
@@ -177,6 +186,7 @@ def broker(
         fsync=fsync,
         default_partitions=default_partitions,
         auto_create=auto_create,
+        boot_id_path=boot_id_path,
         limits=chosen,
     )
     from yak import broker as actor

@@ -190,7 +190,7 @@ class BrokenLine(ValueError):  # noqa: N818 -- it says what was found
 def encode(op: Op, previous_sum: str) -> tuple[bytes, str]:
     """The operation's line, closed by a newline, and its sum."""
     head = _encoder.encode(op)[:-1]
-    digest = format(crc32c(previous_sum.encode() + head), "08x")
+    digest = "%08x" % crc32c(previous_sum.encode() + head)  # noqa: UP031 -- a fifth faster here
     return b'%s,"sum":"%s"}\n' % (head, digest.encode()), digest
 
 
@@ -206,7 +206,7 @@ def decode(line: bytes) -> Op:
 def check_sum(line: bytes, previous_sum: str) -> str:
     """The line's sum, once it is proved to follow from the line before.  Raises BrokenLine."""
     head, tail = line[:-_SUM_TAIL], line[-_SUM_TAIL:]
-    digest = format(crc32c(previous_sum.encode() + head), "08x")
+    digest = "%08x" % crc32c(previous_sum.encode() + head)  # noqa: UP031 -- as above
     if tail != b',"sum":"%s"}\n' % digest.encode():
         raise BrokenLine(
             f"the sum does not follow from {previous_sum} (expected {digest}): {line[-80:]!r}"

@@ -35,13 +35,12 @@ from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
+from yak.config import BOOT_ID_PATH
 from yak.errors import Fatal
 from yak.messages import LogState
 from yak.storage.disk import Disk
 
 FORMAT: Final = 1
-#: Linux's: a fresh one at each boot of the machine.
-BOOT_ID_PATH: Final = "/proc/sys/kernel/random/boot_id"
 
 Kind: TypeAlias = Literal["broker", "zookeeper"]
 
