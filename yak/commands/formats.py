@@ -42,9 +42,22 @@ def plain(record: Record) -> bytes:
 
 def as_json(record: Record) -> bytes:
     """One JSON object and a newline: where it is, then the record's own members."""
-    where = _encode({"topic": record.topic, "partition": record.partition, "offset": record.offset})
-    line = encode_record(record.value, record.key, record.headers or None, record.timestamp)
-    return where[:-1] + b"," + line[1:]
+    origin, key, value = record.origin, record.key, record.value
+    shown: dict[str, Any] = {
+        "topic": origin.topic,
+        "partition": origin.partition,
+        "offset": record.offset,
+    }
+    if isinstance(key, bytes) or isinstance(value, bytes):  # it travels as base64
+        line = encode_record(value, key, record.headers or None, record.timestamp)
+        return _encode(shown)[:-1] + b"," + line[1:]
+    if key is not None:
+        shown["key"] = key
+    shown["value"] = value
+    if record.headers:
+        shown["headers"] = record.headers
+    shown["timestamp"] = record.timestamp
+    return _encode(shown) + b"\n"
 
 
 def value_bytes(value: Any) -> bytes:

@@ -16,10 +16,12 @@ Only for the main thread of a command.
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 class Interrupted(Exception):  # noqa: N818 -- it says what happened
@@ -58,6 +60,11 @@ class Interrupts:
             yield
         finally:
             self._allowed = False
+
+    def call(self, function: Callable[[], T]) -> T:
+        """Call it; the first interruption may break in."""
+        with self.allowed():
+            return function()
 
     def _heard(self, _number: int, _frame: FrameType | None) -> None:
         if self.asked:

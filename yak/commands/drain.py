@@ -1,0 +1,190 @@
+"""Records of a topic to stdout, until it is time to end.
+
+Rules:
+
+* A record counts as handled once it was printed and stdout was flushed.  Only then is the next
+  one asked for, and that is what acknowledges it.
+* A reader of stdout who leaves ends it quietly.  What was not printed is not acknowledged.
+* Ctrl-C ends it: what was printed is acknowledged, and the group left.
+* It ends (-n) after so many records, (-e) when all there is has been printed, (--timeout) when
+  nothing has come for so long, (--expect, where neither -n nor -e is said) when that many have.
+* "All there is" is the leader's word, not that of a replica which may be a little behind.
+* Where it begins at the end because nothing else was said, it says how much it leaves out.
+
+Not here: how a record is printed (formats.py), and how it got here (yak.consumer).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from typing import Any, Final, NamedTuple
+
+import click
+
+from yak.admin import Admin
+from yak.commands.formats import Format
+from yak.commands.interrupts import Interrupted, Interrupts
+from yak.commands.output import many
+from yak.commands.running import say
+from yak.commands.starts import At, Last, Start
+from yak.consumer import Consumer
+from yak.errors import YakError
+from yak.model import TopicPartition
+
+#: Records that are printed and flushed together at most.
+_AT_ONCE: Final = 5_000
+#: An interruption or the end of everything is noticed within this.
+_LOOK_S: Final = 0.1
+#: How long a broker may hold a fetch for which it has nothing: short where its word on the end
+#: is waited for.
+_WAIT_MS: Final = 500
+_WAIT_FOR_END_MS: Final = 50
+#: How long the leader may take to say where the end is, or how much is left out.
+_ASK_S: Final = 5.0
+
+
+class Until(NamedTuple):
+    """When to end; None and False: not for this reason.  expected: fewer are a failure."""
+
+    records: int | None = None
+    end: bool = False
+    idle_s: float | None = None
+    expected: int | None = None
+
+    @property
+    def most(self) -> int | None:
+        """No more records than this are printed."""
+        if self.records is None and not self.end:
+            return self.expected
+        return self.records
+
+
+class Drain:
+    """See the module's text.  group: None reads for itself."""
+
+    def __init__(
+        self,
+        topic: str,
+        group: str | None,
+        show: Format,
+        until: Until,
+        interrupts: Interrupts,
+        *,
+        quiet: bool,
+    ) -> None:
+        self._topic = topic
+        self._group = group
+        self._show = show
+        self._until = until
+        self._interrupts = interrupts
+        self._quiet = quiet
+        self._printed = 0
+        #: Where the leader said the end is; asked once, when it seems to be reached.
+        self._end: dict[TopicPartition, int] | None = None
+
+    def run(
+        self,
+        start: Start | None,
+        *,
+        bootstrap: str,
+        client: str,
+        partitions: tuple[int, ...],
+        read_from: Any,
+    ) -> int:
+        """Print; the exit code.  start: None where nothing was said.  Raises YakError."""
+        try:
+            consumer = Consumer(
+                self._topic,
+                bootstrap=bootstrap,
+                client=client,
+                group=self._group,
+                start=self._meaning(start, bootstrap),
+                partitions=partitions or None,
+                read_from=read_from,
+                wait_ms=_WAIT_FOR_END_MS if self._until.end else _WAIT_MS,
+            )
+        except ValueError as e:
+            raise click.UsageError(str(e)) from e
+        with contextlib.suppress(BrokenPipeError, Interrupted), contextlib.ExitStack() as stack:
+            self._interrupts.call(lambda: stack.enter_context(consumer))
+            if start is None and not self._quiet:
+                self._say_what_is_left_out(consumer, bootstrap)
+            self._print(consumer, bootstrap)
+        expected = self._until.expected
+        if expected is not None and self._printed < expected:
+            return say(
+                f"{self._printed} records came from {bootstrap}, {expected} were expected", 1
+            )
+        return 0
+
+    def _print(self, consumer: Consumer, bootstrap: str) -> None:
+        most, idle_s = self._until.most, self._until.idle_s
+        heard = time.monotonic()
+        out, show = sys.stdout.buffer, self._show
+        while (most is None or self._printed < most) and not self._interrupts.asked:
+            room = _AT_ONCE if most is None else min(_AT_ONCE, most - self._printed)
+            records = consumer.poll(timeout=_LOOK_S, max_records=room)
+            if records:
+                out.write(b"".join([show(record) for record in records]))
+                out.flush()
+                self._printed += len(records)
+                heard = time.monotonic()
+            elif idle_s is not None and time.monotonic() - heard >= idle_s:
+                return
+            if self._until.end and consumer.at_end and self._is_at_end(consumer, bootstrap):
+                return
+
+    # -- where it begins and ends -----------------------------------------------------------------
+
+    def _meaning(self, start: Start | None, bootstrap: str) -> Any:
+        """What the consumer makes of it."""
+        match start:
+            case None:
+                return "end"
+            case Last(count):
+                return -count if count else "end"
+            case At(ms):
+                with Admin(bootstrap) as admin:
+                    report = admin.topic(self._topic)
+                    found = admin.offsets(self._topic, len(report.partitions), ms)
+                return {
+                    (self._topic, one.partition): one.high_watermark if at is None else at
+                    for one, at in zip(report.partitions, found, strict=True)
+                }
+            case _:
+                return start
+
+    def _is_at_end(self, consumer: Consumer, bootstrap: str) -> bool:
+        """Whether everything that the leader had when this was first asked has been printed."""
+        positions = consumer.positions
+        if self._end is None or not positions.keys() <= self._end.keys():
+            try:
+                with Admin(bootstrap, timeout_s=_ASK_S) as admin:
+                    report = admin.topic(self._topic)
+            except YakError:
+                return True  # nobody leads: the replica's own word must do
+            self._end = {(self._topic, p.partition): p.high_watermark for p in report.partitions}
+        return all(offset >= self._end[where] for where, offset in positions.items())
+
+    def _say_what_is_left_out(self, consumer: Consumer, bootstrap: str) -> None:
+        with contextlib.suppress(YakError), Admin(bootstrap, timeout_s=_ASK_S) as admin:
+            begun = {
+                (self._topic, p.partition): p.start for p in admin.topic(self._topic).partitions
+            }
+            new = set(begun)
+            if self._group is not None:
+                known = admin.group(self._group).partitions
+                new -= {(p.topic, p.partition) for p in known if p.acked is not None}
+            left_out = sum(
+                offset - begun[where]
+                for where, offset in consumer.positions.items()
+                if where in new
+            )
+            if left_out > 0:
+                click.echo(
+                    f"{self._topic} has {many(left_out, 'record')} already, and this starts after "
+                    "them; to read them too, add --from-beginning",
+                    err=True,
+                )
