@@ -61,19 +61,22 @@ def test_an_unserialisable_value_is_the_callers_fault(
     shared: Cluster, leader: Wire, topic: str
 ) -> None:
     with yak.Producer(bootstrap=shared.bootstrap()) as producer:
-        with pytest.raises((TypeError, ValueError)):
+        with pytest.raises((TypeError, ValueError, yak.YakError)):
             producer.send(topic, object())
         producer.send(topic, "good").result(10)
     assert stored(leader, topic) == ["good"]
 
 
 def test_a_record_that_is_too_large_fails_alone(shared: Cluster, leader: Wire, topic: str) -> None:
-    with yak.Producer(bootstrap=shared.bootstrap()) as producer:
-        before = producer.send(topic, "before")
-        with pytest.raises(yak.YakError):
-            producer.send(topic, "x" * 2_000_000).result(10)
-        after = producer.send(topic, "after")
-        assert [before.result(10).offset, after.result(10).offset] == [0, 1]
+    producer = yak.Producer(bootstrap=shared.bootstrap())
+    before = producer.send(topic, "before")
+    with pytest.raises(yak.YakError, match="max_batch_bytes"):
+        producer.send(topic, "x" * 2_000_000).result(10)
+    after = producer.send(topic, "after")
+    assert [before.result(10).offset, after.result(10).offset] == [0, 1]
+    with pytest.raises(yak.UndeliveredError) as caught:
+        producer.close()
+    assert len(caught.value.records) == 1
     assert stored(leader, topic) == ["before", "after"]
 
 
