@@ -46,6 +46,8 @@ APPLY_AT_ONCE: Final = 2000
 BEAT_S: Final = 0.1
 #: A stopping leader waits this long for what its clients wait for.
 STOP_GRACE_S: Final = 5.0
+#: Refusals that speak of this broker only, and need no lease.
+OWN_REFUSALS: Final = frozenset({"NO_LEADER", "NOT_ENOUGH_REPLICAS", "OVERLOADED", "SHUTTING_DOWN"})
 #: A resignation that was not heard is repeated after this long.
 RESIGN_AGAIN_S: Final = 1.0
 
@@ -216,7 +218,22 @@ class Node:
             case m.Follow() | m.Replicate():
                 self._answer_follower(asked, request, now)
             case _:
-                self._leading_desk(asked, now).answer(asked, request, now)
+                self._decide(asked, request, now)
+
+    def _decide(self, asked: e.Asked, request: m.ClientRequest, now: Now) -> None:
+        """What the leader alone answers.
+
+        Its refusals say what the cluster knows ("a gap", "no such member"), and are not
+        answered at commit: a leader that was replaced unawares would refuse what is right.
+        """
+        desk = self._leading_desk(asked, now)
+        try:
+            desk.answer(asked, request, now)
+        except Refused as refused:
+            silent = isinstance(request, m.Produce) and request.acks == 0
+            if silent or refused.name in OWN_REFUSALS:
+                raise
+            desk.service.reply_leased(asked, error_answer(refused), now)
 
     def _leading_desk(self, asked: e.Asked, now: Now) -> Desk:
         """The leader's desk.  Raises Refused where this broker may not decide."""

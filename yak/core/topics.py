@@ -57,10 +57,10 @@ class Topics:
     def _answer_exists(self, asked: e.Asked, request: m.CreateTopic, now: Now) -> None:
         """Said once it is sure: the other creation may not be committed yet."""
         message = f"topic '{request.topic}' exists already"
+        if request.topic in self.state.topics:
+            raise Refused("TOPIC_EXISTS", message)
         refusal = m.ErrorAnswer(error="TOPIC_EXISTS", message=message, retriable=False)
-        known = request.topic in self.state.topics
-        index = self.state.index if known else self.pending.last
-        self.pending.when(index, asked.conn, request, refusal, now)
+        self.pending.when(self.pending.last, asked.conn, request, refusal, now)
 
     def create_partitions(self, asked: e.Asked, request: m.CreatePartitions, now: Now) -> None:
         topic = self.service.topic(request.topic)
