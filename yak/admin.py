@@ -207,6 +207,10 @@ class AsyncAdmin:
             )
         return _together(reports, known)
 
+    async def brokers(self) -> list[m.BrokerEntry]:
+        """Every broker that the cluster has known, as any one of them says."""
+        return (await self._metadata([])).brokers
+
     async def coordinator(self, address: str) -> m.CoordinatorStatus:
         """What yak-zk says of itself: who lives, and the last elections with their reasons."""
         return await _ask_one(parse_address(address), m.Status(id=0), m.CoordinatorStatus)
@@ -331,6 +335,10 @@ class Admin:
     def status(self) -> ClusterReport:
         """As AsyncAdmin's."""
         return self._loop.call(self._admin.status())
+
+    def brokers(self) -> list[m.BrokerEntry]:
+        """As AsyncAdmin's."""
+        return self._loop.call(self._admin.brokers())
 
     def coordinator(self, address: str) -> m.CoordinatorStatus:
         """As AsyncAdmin's."""

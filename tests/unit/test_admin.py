@@ -179,6 +179,11 @@ async def test_status_with_nobody_there_names_everybody() -> None:
         assert str(two.address) in str(caught.value)
 
 
+async def test_brokers_as_any_one_says() -> None:
+    async with _three() as (one, _, _third), _ask(one) as admin:
+        assert [broker.id for broker in await admin.brokers()] == [1, 2, 3]
+
+
 async def test_a_coordinator_s_own_word() -> None:
     settings = {"heartbeat_ms": 250}
     election = {"time": 5, "epoch": 3, "leader": 2, "reason": "lowest"}

@@ -94,6 +94,9 @@ class Drain:
         read_from: Any,
     ) -> int:
         """Print; the exit code.  start: None where nothing was said.  Raises YakError."""
+        if self._until.idle_s is not None:
+            with Admin(bootstrap, timeout_s=self._until.idle_s) as admin:
+                admin.brokers()  # a cluster that nobody can reach is told of in that time, too
         try:
             consumer = Consumer(
                 self._topic,
