@@ -8,7 +8,7 @@ STAMP  := $(VENV)/.installed
 JOBS   ?= 2
 # make sim SEED=7 repeats one run, SEEDS=1000 tries that many.
 SEED   ?=
-SEEDS  ?= 200
+SEEDS  ?= $(if $(SEED),1,200)
 
 SOURCES := yak tests scripts
 
