@@ -8,6 +8,7 @@ Not here: what counts as proof; that is proof.py's.
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import tempfile
@@ -141,15 +142,15 @@ class Demo:
         status = admin.coordinator(self.zk)
         elected_ms = next(e.time for e in status.elections if e.epoch == report.epoch)
         self.tell(
-            f"broker {leader} led {elected_ms - self.killed_ms} ms after the kill, epoch "
+            f"broker {leader} leads since {elected_ms - self.killed_ms} ms after the kill, epoch "
             f"{report.epoch}: {self.reason(admin, report)}"
         )
         wrote = [epoch for epoch in proof.epochs(self.data_dir(leader)) if epoch.records]
         if len(wrote) < 2:
             raise Failure("the leader did not die in the middle: one epoch has all records")
-        parts = ", ".join(f"{one.records:,} lines under broker {one.leader}" for one in wrote)
+        parts = ", then ".join(f"{one.records:,} from broker {one.leader}" for one in wrote)
         resumed = wrote[1].first_ms - self.killed_ms
-        self.tell(f"acknowledged: {parts}; the first of them {resumed} ms after the kill")
+        self.tell(f"the log has {parts}, whose first came {resumed} ms after the kill")
         return leader
 
     def consume(self, admin: Admin, text: Text, leader: int) -> None:
@@ -229,8 +230,8 @@ class Demo:
         click.echo(f"\nEvery byte can be read; it is all in {self.home}\n")
         for line in (
             f"{command('yak')} log {self.data_dir(broker)} | less",
-            f"grep -a '^{{\"index\"' {log} | jq -c 'select(.op != \"append\")'",
-            f"head -c 600 {self.data_dir(broker)}/topics/{TOPIC}/0/*.jsonl",
+            f"tail -n +2 {log} | jq -c 'select(.op == \"lead\")'",
+            f"cat {self.data_dir(broker)}/topics/{TOPIC}/0/*.jsonl | head -5",
             f"jq -c . {self.home}/zookeeper/events.jsonl",
         ):
             click.echo(f"    {line}")
@@ -279,6 +280,7 @@ def _all_equal(report: ClusterReport) -> bool:
 
 def main() -> int:
     """Play it; 0 if all was as promised."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     demo = Demo(Path(tempfile.mkdtemp(prefix="yak-demo-")))
     click.echo(f"yak: a record's walk, and the leader dies.  Files in {demo.home}\n")
     try:
