@@ -73,24 +73,24 @@ def yak(context: click.Context) -> None:
 
 def main() -> NoReturn:
     """`yak`"""
-    enter(yak, "yak")
+    enter(lambda: yak, "yak")
 
 
 def zk_main() -> NoReturn:
     """`yak-zk`"""
-    enter(_command("zk"), "yak-zk")
+    enter(lambda: _command("zk"), "yak-zk")
 
 
 def broker_main() -> NoReturn:
     """`yak-broker`"""
-    enter(_command("broker"), "yak-broker")
+    enter(lambda: _command("broker"), "yak-broker")
 
 
 def produce_main() -> NoReturn:
     """`yak-produce`"""
-    enter(_command("produce"), "yak-produce")
+    enter(lambda: _command("produce"), "yak-produce")
 
 
 def consume_main() -> NoReturn:
     """`yak-consume`"""
-    enter(_command("consume"), "yak-consume")
+    enter(lambda: _command("consume"), "yak-consume")

@@ -53,7 +53,7 @@ def actor(monkeypatch: pytest.MonkeyPatch) -> _Recorder:
 def _main(command: click.Command, *args: str, monkeypatch: pytest.MonkeyPatch) -> int:
     monkeypatch.setattr(sys, "argv", ["yak", *args])
     with pytest.raises(SystemExit) as left:
-        enter(command, "yak")
+        enter(lambda: command, "yak")
     assert isinstance(left.value.code, int)
     return left.value.code
 
@@ -219,6 +219,18 @@ def test_an_outcome_is_a_line_and_an_exit_code(
     assert capsys.readouterr().err == line
 
 
+def test_an_interruption_while_a_command_is_loaded_is_quiet(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def load() -> click.Command:
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as left:
+        enter(load, "yak")
+    assert left.value.code == 130
+    assert capsys.readouterr().err == ""
+
+
 def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     @click.command()
     def command() -> None:
@@ -226,7 +238,7 @@ def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(sys, "argv", ["yak"])
     with pytest.raises(ZeroDivisionError):
-        enter(command, "yak")
+        enter(lambda: command, "yak")
 
 
 def test_yak_alone_shows_its_help(

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, Final, NoReturn, TypeVar
 
 import click
@@ -36,10 +36,10 @@ def run(actor: Coroutine[Any, Any, T]) -> T:
         return runner.run(actor)
 
 
-def enter(command: click.Command, name: str) -> NoReturn:
-    """Run a command to its end, and the process with it."""
+def enter(load: Callable[[], click.Command], name: str) -> NoReturn:
+    """Run a command to its end, and the process with it.  load: imports it, which takes time."""
     try:
-        outcome = command.main(prog_name=name, standalone_mode=False)
+        outcome = load().main(prog_name=name, standalone_mode=False)
         code = outcome if isinstance(outcome, int) else 0
     except click.UsageError as e:
         code = _refuse(e, name)
