@@ -29,6 +29,7 @@ def test_send_returns_where_the_record_went(shared: Cluster, leader: Wire, topic
         sent = [producer.send(topic, {"id": number}, key="k") for number in range(5)]
         found = [handle.result(10) for handle in sent]
     assert [(m.topic, m.partition, m.offset) for m in found] == [(topic, 0, n) for n in range(5)]
+    assert found[0].timestamp is not None
     assert abs(found[0].timestamp - time.time() * 1000) < 60_000
     assert stored(leader, topic) == [{"id": number} for number in range(5)]
 

@@ -6,6 +6,7 @@ Read and proved by tests/support/logfiles.py, which knows the protocol's text an
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -27,10 +28,16 @@ from tests.support.process import wait_until
 from tests.support.wire import Fields, Wire, record, records
 
 
-@pytest.fixture
-def lived_in(make_cluster: MakeCluster) -> Cluster:
-    """A cluster in which every kind of operation was written."""
-    cluster = make_cluster()
+@pytest.fixture(scope="module")
+def lived_in(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A cluster in which every kind of operation was written; its tests only look."""
+    with Cluster(tmp_path_factory.mktemp("lived-in")) as cluster:
+        live_in(cluster)
+        yield cluster
+
+
+def live_in(cluster: Cluster) -> None:
+    """Every kind of operation, once or twice."""
     with cluster.connect_leader() as wire:
         wire.ok("create_topic", topic="orders", partitions=2, config={"retention_ms": 5})
         producer = wire.ok("register", role="producer", client="p", topics=["orders"])["producer"]
@@ -43,7 +50,6 @@ def lived_in(make_cluster: MakeCluster) -> Cluster:
         wire.ok("deregister", group="g", member=member["member"])
         wire.ok("deregister", producer=producer)
     cluster.wait_level()
-    return cluster
 
 
 def settled(cluster: Cluster) -> None:
