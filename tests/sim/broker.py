@@ -1,0 +1,315 @@
+"""A simulated broker: the real shell, core and storage, over a simulated port, link and disk.
+
+`yak.broker.Broker` and `yak.carrier.Carrier` run as they are: turns, syncs in a thread, effects
+in their order.  What the net does for them is played here by three small stand-ins, which mirror
+their models' rules and leave out bytes:
+
+    Port      yak.net.server.Server           connections by number
+    Link      yak.net.link.LeaderLink         one link, named by its number; never retries
+    Session   yak.net.coordinator             session.py
+
+A start is `run` of yak/broker.py without its signals: open the directory, recover, mark it as
+running, join.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from tests.sim.clock import Loop, Scheduler, running
+from tests.sim.disk import SimDisk, WatchedStore
+from tests.sim.net import Server, ServerEnd, Wire
+from tests.sim.session import Session
+from yak import messages as m
+from yak.broker import Broker
+from yak.config import BrokerConfig, Settings
+from yak.core import events as e
+from yak.errors import Fatal
+from yak.model import Address
+from yak.net.link import DIAL_TIMEOUT_S, REPLICATE_BYTES
+from yak.net.server import ServerConnection
+from yak.storage.data_dir import DataDir
+from yak.storage.disk import Buffer
+
+if TYPE_CHECKING:
+    from tests.sim.world import World
+
+#: How long after a broker stopped by itself it is started again, in seconds.
+RESTART_S: Final = 0.5
+
+
+class Port:
+    """A broker's server as its carrier knows it."""
+
+    def __init__(self, connections: dict[int, ServerEnd], address: Address) -> None:
+        self.connections = connections
+        self.address = address
+
+
+class Link:
+    """Carries out Dial, Undial, SendFollow and SendReplicate."""
+
+    def __init__(
+        self,
+        process: SimBroker,
+        inc: str,
+        tell: Callable[[e.Event], None],
+        received: Callable[[int, m.ReplicateAnswer, Buffer], None],
+    ) -> None:
+        self._process = process
+        self._inc = inc
+        self._tell = tell
+        self._received = received
+        self._number = 0
+        self._wire: Wire | None = None
+
+    def dial(self, effect: e.Dial) -> None:
+        self.close()
+        number = self._number = effect.link
+        world = self._process.world
+        self._wire = world.net.connect(
+            self._process,
+            world.brokers[effect.broker],
+            on_open=lambda wire: self._opened(number),
+            on_fail=lambda reason: self._down(number, reason),
+            on_closed=lambda reason: self._down(number, reason),
+            timeout_s=DIAL_TIMEOUT_S,
+        )
+
+    def _opened(self, number: int) -> None:
+        if number == self._number:
+            self._tell(e.LinkUp(number))
+
+    def undial(self, link: int) -> None:
+        if link == self._number:
+            self.close()
+
+    def close(self) -> None:
+        self._number = -1
+        if self._wire is not None:
+            self._wire.forget()
+            self._wire = None
+
+    def follow(self, effect: e.SendFollow, running_sum: str) -> None:
+        if self._wire is None or effect.link != self._number:
+            return
+        request = m.Follow(
+            id=0,
+            broker=self._process.id,
+            inc=self._inc,
+            epoch=effect.epoch,
+            epochs=effect.epochs,
+            next=effect.next,
+            sum=running_sum,
+        )
+        self._wire.ask(request, b"", lambda answer, _: self._followed(effect.link, answer))
+
+    def _followed(self, link: int, answer: m.Answer | None) -> None:
+        if isinstance(answer, m.FollowAnswer):
+            self._tell(e.FollowAnswered(link, answer))
+        else:
+            error = answer.message if isinstance(answer, m.ErrorAnswer) else "the link broke"
+            self._tell(e.FollowAnswered(link, None, error))
+
+    def replicate(self, effect: e.SendReplicate) -> None:
+        if self._wire is None or effect.link != self._number:
+            return
+        request = m.Replicate(
+            id=0,
+            broker=self._process.id,
+            epoch=effect.epoch,
+            from_=effect.first,
+            wait_ms=effect.wait_ms,
+            max_bytes=self._process.world.setup.replicate_bytes or REPLICATE_BYTES,
+        )
+        self._wire.ask(request, b"", lambda *got: self._replicated(effect.link, *got))
+
+    def _replicated(self, link: int, answer: m.Answer | None, body: bytes) -> None:
+        if link != self._number:
+            return
+        if isinstance(answer, m.ReplicateAnswer):
+            self._received(link, answer, body)
+        elif answer is not None:
+            assert self._wire is not None
+            assert isinstance(answer, m.ErrorAnswer)
+            self._wire.forget()
+            self._down(link, answer.message)
+
+    def _down(self, link: int, reason: str) -> None:
+        if link == self._number:
+            self._wire = None
+            self._tell(e.LinkDown(link, reason))
+
+
+class Teller:
+    """A process's story: told to the world's."""
+
+    def __init__(self, world: World, process: Server) -> None:
+        self._world = world
+        self._process = process
+
+    def tell(self, event: str, /, **fields: Any) -> None:
+        self._world.tell(self._process, event, fields)
+
+
+class SimBroker(Server):
+    """One broker's host: its disk outlives its processes."""
+
+    broker: Broker
+    session: Session
+
+    def __init__(self, scheduler: Scheduler, world: World, id_: int) -> None:
+        super().__init__(scheduler, f"b{id_}")
+        self.world = world
+        self.id = id_
+        self.connections = {}
+        self.boot = 0
+        self.disks = 0
+        self.disk = self._new_disk()
+        self.address = Address("127.0.0.1", 9091 + id_)
+        #: Extra time that a sync takes at present, in seconds.
+        self.slow_sync = 0.0
+        #: The disk may have lost what was acknowledged, within what is promised (fsync=never).
+        self.excused = False
+        #: Since its disk last may have lost something, it has joined, and said so.
+        self.known_whole = True
+        self.full = False
+        self.leaving = False
+        #: The life in which `broker` was made; before it is, there is nothing to look at.
+        self.ready_in = 0
+
+    def _new_disk(self) -> SimDisk:
+        self.disks += 1
+        disk = SimDisk()
+        disk.process = self
+        return disk
+
+    # -- life -------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        if self.up:
+            return
+        self.begin_life()
+        self.leaving = False
+        self.connections = {}
+        self.scheduler.enter(self, self.life, self._start)
+
+    def _start(self) -> None:
+        world, setup = self.world, self.world.setup
+        inc = f"{self.name}.{self.life}"
+        boot = f"boot-{self.boot}"
+        fsync = setup.fsync
+        try:
+            data_dir = DataDir.open(
+                self.disk,
+                "data",
+                kind="broker",
+                broker=self.id,
+                boot_id=boot,
+                new_id=lambda: f"disk-{self.id}.{self.life}",
+            )
+            store, recovered = WatchedStore.recover(
+                self.disk, data_dir, Settings().oplog_segment_bytes
+            )
+            data_dir.mark_running(inc=inc, boot_id=boot, fsync=fsync)
+        except Fatal as fatal:
+            self._cannot_start(fatal)
+            return
+        assert isinstance(store, WatchedStore)
+        store.watcher, store.broker = world.judge, self.id
+        config = BrokerConfig(
+            id=self.id, fsync=fsync, default_partitions=setup.partitions, limits=setup.limits
+        )
+        story = cast("Any", Teller(world, self))
+        with running(Loop(self, self._sync_s)):
+            broker = self.broker = Broker(config, data_dir, store, recovered, story, inc)
+        link = cast("Any", Link(self, inc, broker._tell, broker._copied))
+        broker.link = broker.carrier.link = link
+        broker.carrier.server = cast("Any", Port(self.connections, self.address))
+        self.session = Session(self, broker)
+        broker.carrier.session = cast("Any", self.session)
+        world.tell(
+            self,
+            "started",
+            {"next": recovered.next, "state": recovered.state, "reason": recovered.message},
+        )
+        self.ready_in = self.life
+        world.judge.started(self)
+        broker._tell(e.Tick())
+        self.session.start()
+        if fsync.startswith("interval:"):
+            self.after(setup.interval_s, self._sync_at_intervals)
+
+    def _cannot_start(self, fatal: Fatal) -> None:
+        """After a power cut without fsync a log may have a hole: then its disk is replaced."""
+        self.world.tell(self, "cannot_start", {"reason": fatal.message})
+        self.die()
+        if not (self.full or self.disk.sync_fails):
+            if not self.excused:
+                self.world.judge.fail(f"{self.name} cannot start: {fatal.message}")
+            self.disk = self._new_disk()
+        self.world.later(RESTART_S, self.start)
+
+    def _sync_s(self) -> float:
+        chance = self.scheduler.rng.random()
+        return 0.0003 + 0.002 * chance + (0.05 if chance > 0.98 else 0.0) + self.slow_sync
+
+    def _sync_at_intervals(self) -> None:
+        if self.broker._sync_began is None:
+            self.broker._sync_in_thread()
+        self.after(self.world.setup.interval_s, self._sync_at_intervals)
+
+    @property
+    def ready(self) -> bool:
+        """Its process runs and has a shell."""
+        return self.up and self.ready_in == self.life
+
+    def look_after(self) -> None:
+        """After every step: a shell that stopped ends its process."""
+        broker = self.broker
+        if not broker.stopped.is_set() or self.leaving:
+            return
+        if broker.failure is not None:
+            self.world.tell(self, "failed", {"reason": broker.failure.message})
+            self.die()
+            self.world.judge.broker_failed(self, broker.failure)
+            self.world.later(RESTART_S, self.start)
+        else:
+            self.leaving = True
+            self.session.leave(self._stopped)
+
+    def _stopped(self) -> None:
+        """The orderly end of `run`."""
+        self.broker.link.close()
+        self.broker.store.close()
+        self.broker.data_dir.mark_stopped()
+        self.world.tell(self, "stopped", {"reason": "asked to"})
+        self.die()
+
+    def die(self) -> None:
+        """The process ends; its host and page cache live on."""
+        self.world.net.killed(self)
+        self.end_life()
+        self.connections.clear()
+        self.disk.crash("kill", self.scheduler.rng)
+
+    def died(self) -> None:
+        self.world.tell(self, "died", {"reason": "a fuse burnt down"})
+        self.die()
+
+    def lose_power(self) -> None:
+        self.world.net.lost_power(self)
+        self.end_life()
+        self.connections.clear()
+        self.powered = False
+        self.boot += 1
+        self.disk.crash("power", self.scheduler.rng)
+
+    # -- its port ---------------------------------------------------------------------------------
+
+    def received(self, end: ServerEnd, request: Any, body: bytes) -> None:
+        self.broker.received(cast("ServerConnection", end), request, body)
+
+    def closed(self, end: ServerEnd) -> None:
+        self.broker.closed(cast("ServerConnection", end))

@@ -1,0 +1,91 @@
+"""A disk on which a process can die between any two operations, and a store that is watched.
+
+It adds nothing to what storage does: SimDisk marks the steps at which a fuse may burn down (an
+append may be torn there), WatchedStore reports what was written and cut to the judge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from tests.sim.clock import Died, Process
+from tests.support.memory_disk import MemoryDisk
+from yak.core.ops import Op
+from yak.storage.chunk import Chunk, sum_of
+from yak.storage.disk import Buffer
+from yak.storage.store import Store
+
+
+class SimDisk(MemoryDisk):
+    """A MemoryDisk of one process at a time; `process` is whom a fuse kills."""
+
+    process: Process
+
+    def append(self, path: str, buffers: Sequence[Buffer]) -> int:
+        try:
+            self.process.step()
+        except Died:
+            data = b"".join(buffers)
+            torn = self.process.scheduler.rng.randint(0, len(data))
+            super().append(path, [data[:torn]])
+            raise
+        return super().append(path, buffers)
+
+    def truncate(self, path: str, size: int) -> None:
+        self.process.step()
+        super().truncate(path, size)
+
+    def create(self, path: str) -> None:
+        self.process.step()
+        super().create(path)
+
+    def rename(self, old: str, new: str) -> None:
+        self.process.step()
+        super().rename(old, new)
+
+    def unlink(self, path: str) -> None:
+        self.process.step()
+        super().unlink(path)
+
+    def sync(self, path: str) -> None:
+        self.process.step()
+        super().sync(path)
+
+    def sync_dir(self, path: str) -> None:
+        self.process.step()
+        super().sync_dir(path)
+
+
+class Watcher(Protocol):
+    """What the judge hears of a store."""
+
+    def wrote(self, broker: int, epoch: int, index: int, running: str) -> None: ...
+
+    def cuts(self, broker: int, next_index: int, running: str) -> None:
+        """The operation at `next_index`, of which `running` is the sum, and all behind it go."""
+
+
+class WatchedStore(Store):
+    """The real store; its log's every change is told to `watcher`."""
+
+    watcher: Watcher
+    broker: int
+
+    def append(self, operations: Sequence[tuple[Op, Buffer | None]]) -> None:
+        super().append(operations)
+        for op, _ in operations:
+            self._tell(op)
+
+    def append_copied(self, chunk: Chunk) -> None:
+        super().append_copied(chunk)
+        for entry in chunk.entries:
+            self.watcher.wrote(self.broker, entry.op.epoch, entry.op.index, sum_of(entry.line))
+
+    def truncate(self, next_index: int, expected_sum: str) -> None:
+        if next_index < self.next_index:
+            self.watcher.cuts(self.broker, next_index, self.sum_before(next_index + 1))
+        super().truncate(next_index, expected_sum)
+
+    def _tell(self, op: Op) -> None:
+        self.watcher.wrote(self.broker, op.epoch, op.index, self.sum_before(op.index + 1))

@@ -1,0 +1,55 @@
+"""Simulated runs: a fixed number of seeds, each with its own cluster, clients and faults.
+
+`make sim SEED=7` repeats one, `make sim SEEDS=1000` tries more of them.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.sim.world import run
+
+#: Runs in all, and how many one test makes, so that two processes share them evenly.
+SEEDS = 200
+CHUNK = 10
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.mark.parametrize("first", range(1, SEEDS + 1, CHUNK))
+def test_nothing_is_lost_whatever_falls_together(first: int) -> None:
+    acknowledged = 0
+    for seed in range(first, first + CHUNK):
+        result = run(seed)
+        assert not result.fault, result.report()
+        acknowledged += result.acknowledged
+    assert acknowledged > CHUNK * 5, "the clients got hardly anything done: nothing was proved"
+
+
+def test_a_seed_always_gives_the_same_story() -> None:
+    """In one process, and in others that hash strings otherwise."""
+    script = "from tests.sim.world import run; print('\\n'.join(run(11).story))"
+    stories = []
+    for hashing in ("1", "2"):
+        found = subprocess.run(
+            [sys.executable, "-c", script],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONHASHSEED": hashing},
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        )
+        stories.append(found.stdout)
+    assert stories[0] == stories[1]
+    first, again = run(11), run(11)
+    assert first.story == again.story == stories[0].splitlines()
+    assert (first.steps, first.operations) == (again.steps, again.operations)
+
+
+def test_seeds_differ() -> None:
+    assert run(11).story != run(12).story

@@ -1,0 +1,282 @@
+"""One simulated run: a cluster made from a seed, faults, healing, and what must be true then.
+
+    0 … chaos_s        clients work, faults fall
+    then               all faults heal; within HEAL_S everything must be done:
+                       every batch acknowledged, every replica in the ISR, equal, and read to its
+                       end; every group has acknowledged all
+
+A run is a function of its Setup alone, and that of the seed: the same seed gives the same
+transcript.  `Setup.faults` is a plain list, so that a run can be tried again with fewer of them.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Final
+from unittest.mock import patch
+
+from tests.sim.broker import SimBroker
+from tests.sim.clients import Client, Producer, Reader, Sender, Watcher
+from tests.sim.clock import Scheduler
+from tests.sim.faults import Fault, Injector, plan
+from tests.sim.judge import Judge, Violation
+from tests.sim.members import Member
+from tests.sim.net import Network, Server
+from tests.sim.zk import SimZk
+from yak.config import Limits, Settings
+
+#: After healing everything must be done within this, in seconds: sessions end, a broker that
+#: resigned cools down, a follower catches up, members and clients come back.
+HEAL_S: Final = 40.0
+#: Lines of the story that are kept.
+STORY_LINES: Final = 400
+TOPIC: Final = "t"
+GROUP: Final = "g"
+
+
+@dataclass
+class Setup:
+    """All that a run depends on.  Times in seconds unless their name says otherwise."""
+
+    seed: int
+    brokers: int = 3
+    fsync: str = "never"
+    interval_s: float = 0.02
+    partitions: int = 2
+    settings: Settings = field(default_factory=Settings)
+    limits: Limits = field(default_factory=Limits)
+    bootstrap_wait_ms: int = 100
+    cooldown_ms: int = 2000
+    timeout_ms: int = 1000
+    replicate_bytes: int = 0
+    chaos_s: float = 6.0
+    pace_s: float = 0.2
+    producers: int = 2
+    batches: int = 40
+    senders: int = 1
+    readers: int = 2
+    members: int = 2
+    faults: list[Fault] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        s = self.settings
+        return (
+            f"{self.brokers} brokers, min_insync_replicas {s.min_insync_replicas}, "
+            f"fsync {self.fsync}, session {s.session_ms} ms, {self.partitions} partitions, "
+            f"{self.producers} producers, {self.members} members, {len(self.faults)} faults"
+        )
+
+
+def setup_of(seed: int) -> Setup:
+    """What a seed stands for."""
+    rng = random.Random(f"setup {seed}")
+    brokers = rng.choices((3, 2, 4, 5), weights=(70, 8, 12, 10))[0]
+    quick = rng.random() < 0.7
+    settings = Settings(
+        heartbeat_ms=150 if quick else 250,
+        session_ms=800 if quick else 2000,
+        lease_ms=500 if quick else 1300,
+        replica_lag_ms=600 if quick else 1500,
+        resign_ms=1200 if quick else 3000,
+        min_insync_replicas=rng.choices((2, 1, 3 if brokers > 3 else 2), weights=(85, 7, 8))[0],
+        oplog_segment_bytes=rng.choice((2048, 8192, 1 << 26)),
+    )
+    setup = Setup(
+        seed=seed,
+        brokers=brokers,
+        fsync=rng.choices(("always", "never", "interval:20"), weights=(45, 45, 10))[0],
+        partitions=rng.randint(1, 3),
+        settings=settings,
+        limits=Limits(producer_session_ms=rng.choice((1500, 30_000))),
+        replicate_bytes=rng.choice((0, 0, 600)),
+        chaos_s=3.0 + 4.0 * rng.random(),
+        producers=rng.randint(1, 3),
+        senders=rng.randint(0, 1),
+        readers=rng.randint(1, 2),
+        members=rng.choice((0, 2, 3)),
+    )
+    setup.batches = rng.randint(10, 40) // setup.producers
+    setup.pace_s = 4 * setup.chaos_s / setup.batches
+    setup.faults = plan(rng, setup)
+    return setup
+
+
+class World:
+    """See the module."""
+
+    def __init__(self, setup: Setup) -> None:
+        self.setup = setup
+        self.rng = random.Random(f"run {setup.seed}")
+        self.scheduler = Scheduler(self.rng)
+        self.net = Network(self.scheduler, self.rng)
+        self.judge = Judge(self)
+        self.finishing = False
+        self.told = 0
+        self._lines: deque[tuple[float, str, str, dict[str, Any]]] = deque(maxlen=STORY_LINES)
+        self.zk = SimZk(self.scheduler, self)
+        self.brokers = {i: SimBroker(self.scheduler, self, i) for i in range(1, setup.brokers + 1)}
+        for process in self.servers():
+            process.offset = self.rng.random() * 1000
+            process.wall_ms = self.rng.randint(-2000, 2000)
+        for broker in self.brokers.values():
+            broker.after_step = partial(self.judge.after, broker)
+        self.injector = Injector(self, setup.faults)
+        self.members = [
+            Member(self, f"member{n}", GROUP, TOPIC) for n in range(1, setup.members + 1)
+        ]
+        self.clients = self._make_clients()
+
+    def _make_clients(self) -> list[Client]:
+        setup = self.setup
+        clients: list[Client] = [
+            Producer(self, f"producer{n}", TOPIC, setup.batches)
+            for n in range(1, setup.producers + 1)
+        ]
+        clients += [
+            Sender(self, f"sender{n}", TOPIC, setup.batches // 2)
+            for n in range(1, setup.senders + 1)
+        ]
+        clients += [
+            Reader(self, f"reader{n}", TOPIC, setup.partitions) for n in range(1, setup.readers + 1)
+        ]
+        clients.append(Watcher(self, "watcher", TOPIC, setup.partitions))
+        return clients
+
+    # -- what its parts ask -----------------------------------------------------------------------
+
+    def servers(self) -> list[Server]:
+        return [*self.brokers.values(), self.zk]
+
+    def later(self, delay: float, fn: Callable[..., object], *args: Any) -> None:
+        """In the world's own name."""
+        self.scheduler.at(self.scheduler.now + delay, None, fn, *args)
+
+    def tell(self, process: Server, event: str, fields: dict[str, Any]) -> None:
+        self.told += 1
+        self._lines.append((self.scheduler.now, process.name, event, fields))
+        self.injector.told(process, event, fields)
+
+    def note(self, what: str) -> None:
+        self._lines.append((self.scheduler.now, "", what, {}))
+
+    def story(self) -> list[str]:
+        """Who did what when, in the order in which it happened."""
+        return [_line(*line) for line in self._lines]
+
+    # -- the run ----------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Raises Violation."""
+        with patch("yak.broker.time", self.scheduler), patch("yak.carrier.time", self.scheduler):
+            for process in self.servers():
+                self.later(self.rng.random() * 0.1, process.start)
+            self.scheduler.run(self.setup.chaos_s)
+            self.note("*** all faults heal")
+            self.finishing = True
+            self.injector.heal()
+            if not self.scheduler.run(self.scheduler.now + HEAL_S, self._is_done):
+                raise Violation(f"progress: {HEAL_S:g} s after healing, {self._unfinished()}")
+            self._compare_replicas()
+
+    def _is_done(self) -> bool:
+        return not self._unfinished()
+
+    def _unfinished(self) -> str:
+        """What is not as it must be in the end; "" once all is."""
+        for client in self.clients:
+            if not client.finished:
+                return f"{client.name} has not finished"
+        document, count = self.judge.document, len(self.judge.history)
+        if document is None or document.leader is None:
+            return "nobody leads"
+        if len(document.isr) < len(self.brokers) or document.suspects:
+            return f"the ISR is {document.isr_ids}, not whole are {sorted(document.suspects)}"
+        for broker in self.brokers.values():
+            if not broker.ready or broker.broker.node.state.index != count:
+                return f"{broker.name} has not applied all {count} operations"
+            if broker.broker.store.next_index != count + 1:
+                return f"{broker.name}'s log is longer than what is committed"
+        return self._unread()
+
+    def _unread(self) -> str:
+        state = next(iter(self.brokers.values())).broker.node.state
+        for tp, end in state.ends.items() if self.members else ():
+            if (state.acked_by(GROUP, tp) or 0) != end:
+                return f"{GROUP} has acknowledged {state.acked_by(GROUP, tp)} of {end} in {tp}"
+        return ""
+
+    def _compare_replicas(self) -> None:
+        """In the end: equal State, equal bytes."""
+        first = self.brokers[1].broker.node.state
+        for broker in self.brokers.values():
+            state, store = broker.broker.node.state, broker.broker.store
+            for name, value in vars(first).items():
+                if name != "apply" and getattr(state, name) != value:
+                    self.judge.fail(f"same_state: `{name}` of {broker.name} is another than b1's")
+            store.flush()
+            for (topic, p), pieces in self.judge.history.partitions.items():
+                data = b"".join(store.read_records(topic, p, 0, 1 << 40))
+                while data and len(data) < sum(len(piece.data) for piece in pieces):
+                    at = self.judge.shows(broker.name, (topic, p), 0, data)
+                    data += b"".join(store.read_records(topic, p, at, 1 << 40))
+                if data != b"".join(piece.data for piece in pieces):
+                    self.judge.fail(f"shown: {topic}[{p}] of {broker.name} is not the history")
+
+
+@dataclass
+class Result:
+    """How a run ended.  fault: the violation, "" if there was none."""
+
+    setup: Setup
+    fault: str
+    story: list[str]
+    steps: int
+    operations: int
+    acknowledged: int
+    seconds: float
+
+    def report(self, lines: int = STORY_LINES) -> str:
+        how = self.fault or "no fault"
+        return "\n".join([*self.story[-lines:], f"seed {self.setup.seed}: {self.setup}", how])
+
+
+def run(seed: int, setup: Setup | None = None) -> Result:
+    """One run.  Anything that is raised in it is a fault of it."""
+    world = World(setup or setup_of(seed))
+    fault = ""
+    try:
+        world.run()
+    except Violation as violation:
+        fault = str(violation)
+    except Exception as error:  # noqa: BLE001 -- whatever a process does not survive is a finding
+        fault = _told(error)
+    judge = world.judge
+    return Result(
+        world.setup,
+        fault,
+        world.story(),
+        world.scheduler.steps,
+        len(judge.history),
+        judge.acknowledged,
+        world.scheduler.now,
+    )
+
+
+def _told(error: BaseException) -> str:
+    """An unexpected exception: what, and where in the project."""
+    where, trace = "?", error.__traceback__
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        if "/yak/" in code.co_filename or "/tests/" in code.co_filename:
+            where = f"{code.co_filename.rpartition('/')[2]}:{trace.tb_lineno} {code.co_name}"
+        trace = trace.tb_next
+    return f"{type(error).__name__} at {where}: {error}"
+
+
+def _line(now: float, who: str, event: str, fields: dict[str, Any]) -> str:
+    words = [f"{now:9.4f}", who, event] if who else [f"{now:9.4f}", event]
+    return " ".join([*words, *(f"{name}={value}" for name, value in fields.items())])
