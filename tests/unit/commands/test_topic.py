@@ -14,7 +14,7 @@ from yak.commands.topic import topic
 
 
 class _Admin:
-    made: tuple[Any, ...]
+    made: Any = None
     empty = False
 
     def __init__(self, bootstrap: str) -> None:
