@@ -141,6 +141,8 @@ class Node:
             role.tick(now.mono, may_propose=self.joined)
         elif isinstance(role, Follower):
             role.durable()
+            if role.tick(now.mono, self._link + 1):
+                self._link += 1
         self._reads.tick(now.mono, cut_off=self._cut_off(now.mono))
         if self._desk:
             self._desk.pending.tick(now)
@@ -168,8 +170,6 @@ class Node:
         if self._desk:
             self._desk.members.tick(now)
         role = self.role
-        if isinstance(role, Follower) and role.tick(now.mono, self._link + 1):
-            self._link += 1
         if isinstance(role, Leader) and role.must_resign(now.mono):
             self._resign(role.epoch, "no live member of the ISR has followed for resign_ms")
         if self._resigning and now.mono >= self._resign_at:
