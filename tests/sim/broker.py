@@ -35,6 +35,8 @@ from yak.storage.disk import Buffer
 if TYPE_CHECKING:
     from tests.sim.world import World
 
+#: Turns in a row that a broker may want at once, as when it applies a long log.
+RESTLESS_TURNS: Final = 20
 #: How long after a broker stopped by itself it is started again, in seconds.
 RESTART_S: Final = 0.5
 
@@ -176,6 +178,8 @@ class SimBroker(Server):
         self.known_whole = True
         self.full = False
         self.leaving = False
+        #: Turns that it has wanted at once, in a row, without news.
+        self.restless = 0
         #: The life in which `broker` was made; before it is, there is nothing to look at.
         self.ready_in = 0
 
@@ -269,6 +273,7 @@ class SimBroker(Server):
         """After every step: a shell that stopped ends its process."""
         broker = self.broker
         if not broker.stopped.is_set() or self.leaving:
+            self._check_rest()
             return
         if broker.failure is not None:
             self.world.tell(self, "failed", {"reason": broker.failure.message})
@@ -278,6 +283,13 @@ class SimBroker(Server):
         else:
             self.leaving = True
             self.session.leave(self._stopped)
+
+    def _check_rest(self) -> None:
+        """A broker that has nothing to do rests until there is something."""
+        inbox = self.broker._inbox
+        self.restless = self.restless + 1 if inbox and type(inbox[0]) is e.Tick else 0
+        if self.restless > RESTLESS_TURNS:
+            self.world.judge.fail(f"rest: {self.name} turns {self.restless} times without an event")
 
     def _stopped(self) -> None:
         """The orderly end of `run`."""

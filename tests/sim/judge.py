@@ -16,6 +16,7 @@ committed operations, in their order, as the first broker that knew them committ
     same_state       State is equal on all replicas that applied the same index
     exclusive        no two live members of a group hold one partition
     electable        somebody can be elected, sooner or later
+    rest             a broker with nothing to do does not turn without pause
     floor            the ISR is never smaller than min_insync_replicas, once it has been that large
 
 It never helps: a broker cannot tell whether it is watched.
