@@ -71,19 +71,16 @@ class Broker:
         self.inc = inc
         self.loop = asyncio.get_running_loop()
         self.sync_always = config.fsync == "always"
-        self.node = Node(
-            Identity(
-                id=config.id,
-                inc=inc,
-                version=VERSION,
-                limits=config.limits,
-                default_partitions=config.default_partitions,
-                auto_create=config.auto_create,
-            ),
-            Log(store.epochs, store.next_index, recovered.time),
-            data_dir.meta.epoch,
-            self._now(),
+        identity = Identity(
+            id=config.id,
+            inc=inc,
+            version=VERSION,
+            limits=config.limits,
+            default_partitions=config.default_partitions,
+            auto_create=config.auto_create,
         )
+        log = Log(store.epochs, store.next_index, recovered.time)
+        self.node = Node(identity, log, data_dir.meta.epoch, self._now())
         self.link = LeaderLink(config.id, inc, self._tell, self._copied)
         self.carrier = Carrier(
             broker=config.id,

@@ -169,12 +169,7 @@ class Carrier:
             case e.Load():
                 self._tell(e.Loaded(self.store.load(effect.first, effect.last)))
             case e.SendFollowAnswer():
-                answer = m.FollowAnswer(
-                    epoch=effect.epoch,
-                    truncate_to=effect.truncate_to,
-                    sum=self.store.sum_before(effect.truncate_to),
-                )
-                self._reply(effect.conn, effect.id, answer)
+                self._answer_follow(effect)
             case e.HangUp():
                 self._hang_up(effect.conn, effect.reason)
             case e.Dial():
@@ -197,6 +192,14 @@ class Carrier:
                 self._finished()
             case _:
                 assert_never(effect)
+
+    def _answer_follow(self, effect: e.SendFollowAnswer) -> None:
+        answer = m.FollowAnswer(
+            epoch=effect.epoch,
+            truncate_to=effect.truncate_to,
+            sum=self.store.sum_before(effect.truncate_to),
+        )
+        self._reply(effect.conn, effect.id, answer)
 
     # -- effects on the disk ---------------------------------------------------------------------
 

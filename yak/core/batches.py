@@ -156,6 +156,8 @@ class Accumulator:
     ) -> None:
         self.topics: dict[str, Topic] = {}
         self.buffered = 0
+        #: Records that were ever added.
+        self.taken = 0
         #: Batches without an outcome, in order of making.
         self.unfinished: dict[Batch, None] = {}
         #: Batches that failed since they were last asked for, up to buffer_bytes, and how many
@@ -201,6 +203,7 @@ class Accumulator:
             batch.count = place + count
             batch.size += size
             self.buffered += size
+            self.taken += count
             return batch, place
         finally:
             self._lock.release()

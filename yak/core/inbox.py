@@ -109,6 +109,8 @@ class Inbox:
         #: Positions with `out` set.
         self._out: list[Position] = []
         self._waiters = _Waiters()
+        #: The loop was told that something is handled, and has not collected it since.
+        self._told = False
 
     # -- the fetching side ------------------------------------------------------------------------
 
@@ -203,8 +205,12 @@ class Inbox:
     # -- acknowledging ----------------------------------------------------------------------------
 
     def to_acknowledge(self) -> list[tuple[str, int, int]]:
-        """What is handled and not acknowledged: [topic, partition, next offset wanted]."""
+        """What is handled and not acknowledged: [topic, partition, next offset wanted].
+
+        Whoever asks takes it on: `on_progress` is called again for what is handled from now on.
+        """
         with self._lock:
+            self._told = False
             return [
                 (*where, position.handled)
                 for where, position in self.positions.items()
@@ -266,6 +272,25 @@ class Inbox:
             raise error
         return records
 
+    def take_one(self) -> Record | None:
+        """As `take(1)`, for a loop over records: the common case costs next to nothing."""
+        self._lock.acquire()
+        try:
+            opened = self._open
+            if opened is not None and opened.position.out and len(self._out) == 1:
+                position, records, taken = opened.position, opened.records, opened.taken
+                if taken + 1 < len(records) and (self._told or not self._commit_after):
+                    if self._commit_after:
+                        position.handled = position.next
+                    record = records[taken]
+                    opened.taken = taken + 1
+                    position.next = record.offset + 1
+                    return record
+        finally:
+            self._lock.release()
+        records = self.take(1)
+        return records[0] if records else None
+
     def when_ready(self, waiter: Callable[[], None]) -> bool:
         """Call `waiter` when there is something to take; False: there is already."""
         with self._lock:
@@ -286,17 +311,18 @@ class Inbox:
     # -- inside, under the lock -------------------------------------------------------------------
 
     def _settle(self) -> bool:
-        """What is out is handled; whether that leaves something to do for the loop."""
+        """What is out is handled; whether the loop has to be told."""
         if not self._out:
             return False
-        progress = self._commit_after
+        news = self._commit_after and not self._told
         for position in self._out:
             position.out = False
             if self._commit_after:
                 position.handled = position.next
-            progress = progress or position.revoked
+            news = news or position.revoked
         self._out.clear()
-        return progress
+        self._told = self._told or news
+        return news
 
     def _decode_next(self) -> bool:
         while self._chunks:

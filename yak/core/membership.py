@@ -116,29 +116,14 @@ class Membership:
             raise Refused("UNKNOWN_MEMBER", unknown_member(request.member, name))
         missing = self.topics.missing(topics, auto_create=self.auto_create)
         known = None if request.member is UNSET else group.members.get(request.member)
-        committed = request.member in self.state.group(name).members
-        if (
-            known is not None
-            and committed
-            and not missing
-            and sorted(known.topics) == sorted(topics)
-            and (known.client, known.session_ms) == (request.client, request.session_ms)
-        ):
-            # Only renews: nothing to log, but what is not logged needs the lease.
-            assert isinstance(request.member, str)
-            self.service.leased(now)
-            self._members.touch((name, request.member), now.mono)
-            answer = self._member_answer(name, request.member, request.session_ms)
-            self.service.reply_leased(asked, answer, now)
+        if known is not None and not missing and self._only_renews(request, name, topics):
+            self._renew(asked, request, name, now)
             return
         if known is None:
             self._check_room(name, group)
         self.service.admit(now)
         self._create(missing, now)
-        # Unique in the log: no two operations have one index.
-        member = f"{request.client or 'member'}-{self.pending.log.next}"
-        if isinstance(request.member, str):
-            member = request.member
+        member = self._member_id(request)
         self.pending.append(
             ops.Register,
             now,
@@ -161,6 +146,28 @@ class Membership:
             lambda: self._member_answer(name, member, request.session_ms),
             now,
         )
+
+    def _member_id(self, request: m.Register) -> str:
+        """The one that renews, or a new one: unique, as no two operations have one index."""
+        if isinstance(request.member, str):
+            return request.member
+        return f"{request.client or 'member'}-{self.pending.log.next}"
+
+    def _only_renews(self, request: m.Register, name: str, topics: list[str]) -> bool:
+        """Whether a member, as it is committed, says nothing new."""
+        member = self.state.group(name).members.get(str(request.member))
+        return member is not None and (
+            (sorted(member.topics), member.client, member.session_ms)
+            == (sorted(topics), request.client, request.session_ms)
+        )
+
+    def _renew(self, asked: e.Asked, request: m.Register, name: str, now: Now) -> None:
+        """Nothing to log; but what is not logged needs the lease."""
+        assert isinstance(request.member, str)
+        self.service.leased(now)
+        self._members.touch((name, request.member), now.mono)
+        answer = self._member_answer(name, request.member, request.session_ms)
+        self.service.reply_leased(asked, answer, now)
 
     def _check_room(self, name: str, group: Group) -> None:
         if name not in self.tail.groups and len(self.tail.groups) >= self.limits.max_groups:

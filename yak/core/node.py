@@ -17,7 +17,8 @@ nothing: Leader, Follower, or none (yak-zk has named no leader, or nobody has jo
     one step      | taking the lead: stop following, persist the epoch, write `lead`
     verified      | State moves only up to the role's commit index, in order
 
-It does not look at a clock, at bytes, or at files.
+Its turn, its roles and what it applies belong to one story, hence more than 400 lines.  It does
+not look at a clock, at bytes, or at files.
 """
 
 from __future__ import annotations

@@ -52,13 +52,15 @@ def encode_record(
     value: Any, key: Key = None, headers: Headers | None = None, timestamp: int | None = None
 ) -> bytes:
     """The record's line, closed by a newline.  Raises YakError INVALID_RECORD."""
-    kind = type(value)
-    if headers is None and timestamp is None and kind in _PLAIN:
-        if key is None:
-            return _line_of({"value": value})
-        if type(key) is str:
-            return _line_of({"key": key, "value": value})
-    return _line_of(_members(value, key, headers, timestamp))
+    record: dict[str, Any]
+    if headers is None and timestamp is None and type(value) in _PLAIN and type(key) in _TEXT:
+        record = {"value": value} if key is None else {"key": key, "value": value}
+    else:
+        record = _members(value, key, headers, timestamp)
+    try:
+        return _encode(record) + b"\n"
+    except _NO_JSON as e:
+        raise _invalid(f"the record cannot be encoded as JSON: {e}") from e
 
 
 def encode_values(values: Sequence[Any]) -> bytes:
@@ -78,17 +80,11 @@ def encode_pairs(keys: Sequence[Key], values: Sequence[Any], headers: Headers | 
 
 #: Values that need no second look.  A float may be no number, bytes may be no text.
 _PLAIN: Final = frozenset({str, dict, list, int, bool, type(None)})
+_TEXT: Final = frozenset({str, type(None)})
 
 
 #: What encoding a value may raise.
 _NO_JSON: Final = (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError)
-
-
-def _line_of(record: dict[str, Any]) -> bytes:
-    try:
-        return _encode(record) + b"\n"
-    except _NO_JSON as e:
-        raise _invalid(f"the record cannot be encoded as JSON: {e}") from e
 
 
 def _lines(records: list[dict[str, Any]]) -> bytes:

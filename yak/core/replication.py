@@ -25,7 +25,8 @@ An example of the leader's book, C = 17, R = {1, 2, 3}, 3 being proposed:
     2        | 18      | yes    | it is in the ISR
     3        | 17      | yes    | its proposal is not answered yet: C waits for it
 
-It does not answer clients (service.py), nor apply (node.py).
+Both sides of each rule are read together, hence one module of more than 400 lines.  It does not
+answer clients (service.py), nor apply (node.py).
 """
 
 from __future__ import annotations

@@ -19,22 +19,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
 
 from msgspec import UNSET
 
 from yak import messages as m
 from yak.config import Limits
 from yak.core import events as e
-from yak.core import ops
+from yak.core import ops, sequences
 from yak.core.delivery import Delivery
 from yak.core.pending import Pending
 from yak.core.state import Batch, Topic
 from yak.errors import Refused
-from yak.model import SEQUENCE_SPAN, Now, TopicPartition
-
-#: Further back than half the circle is ahead.
-_HALF_SPAN: Final = SEQUENCE_SPAN // 2
+from yak.model import Now, TopicPartition
 
 
 @dataclass(frozen=True)
@@ -161,63 +157,21 @@ class Service:
             )
         key = (request.producer, request.topic, request.partition)
         batches: tuple[Batch, ...] = self.tail.sequences.get(key, ())
-        last = batches[-1] if batches else None
-        expected = (last.sequence + last.count) % SEQUENCE_SPAN if last else 0
-        if request.sequence == expected:
-            return False
-        behind = (expected - request.sequence) % SEQUENCE_SPAN
-        if not batches or behind > _HALF_SPAN:
-            raise Refused(
-                "OUT_OF_ORDER_SEQUENCE",
-                f"sequence {request.sequence} of producer {request.producer} in "
-                f"{request.topic}[{request.partition}] leaves a gap; expected {expected}",
-                expected=expected,
-            )
-        found = next((b for b in batches if b.sequence == request.sequence), None)
+        found = sequences.find(batches, request.sequence, request.count)
         if found is None:
-            self._answer_forgotten(asked, request, topic, batches, behind, now)
-        elif found.count != request.count:
-            raise Refused(
-                "INVALID_REQUEST",
-                f"`count` is {request.count}, but the batch of sequence {request.sequence} had "
-                f"{found.count}",
-            )
-        else:
-            answer = m.ProduceAnswer(
-                offset=found.offset,
-                count=found.count,
-                time=found.time,
-                partitions=topic.partitions,
-                duplicate=True,
-            )
-            self.pending.when(found.index, asked.conn, request, answer, now)
-        return True
-
-    def _answer_forgotten(
-        self,
-        asked: e.Asked,
-        request: m.Produce,
-        topic: Topic,
-        batches: tuple[Batch, ...],
-        behind: int,
-        now: Now,
-    ) -> None:
-        """A batch before the remembered ones: it is in the log, but where is not known."""
-        remembered = sum(b.count for b in batches)
-        if behind <= remembered:
-            raise Refused(
-                "INVALID_REQUEST",
-                f"`sequence` {request.sequence} lies inside a batch that began elsewhere",
-            )
+            return False
+        stored = found if isinstance(found, Batch) else None
         answer = m.ProduceAnswer(
-            offset=None,
+            offset=stored.offset if stored else None,
             count=request.count,
-            time=None,
+            time=stored.time if stored else None,
             partitions=topic.partitions,
             duplicate=True,
         )
-        # What is older than the oldest remembered batch is committed no later than it.
-        self.pending.when(batches[0].index, asked.conn, request, answer, now)
+        # What is older than the oldest remembered batch is committed no later than that one.
+        index = stored.index if stored else batches[0].index
+        self.pending.when(index, asked.conn, request, answer, now)
+        return True
 
     # -- what exists -----------------------------------------------------------------------------
 
