@@ -328,9 +328,14 @@ class AsyncConsumer:
 
     async def __aiter__(self) -> AsyncIterator[Record]:
         """Records for ever, one by one."""
+        await self.start()
         while True:
-            for record in await self.poll(max_records=1):
+            record = self._inbox.take_one()
+            if record is not None:
                 yield record
+                continue
+            for first in await self.poll(max_records=1):
+                yield first
 
     async def ack(self, record: Record | None = None) -> None:
         """Acknowledge this record and all before it in its partition; None: all handed out.
@@ -491,8 +496,14 @@ class Consumer:
 
     def __iter__(self) -> Iterator[Record]:
         """Records for ever, one by one."""
+        self.start()
+        take_one = self._inbox.take_one
         while True:
-            yield from self.poll(max_records=1)
+            record = take_one()
+            if record is not None:
+                yield record
+            else:
+                yield from self.poll(max_records=1)
 
     def ack(self, record: Record | None = None) -> None:
         """Acknowledge this record and all before it in its partition; None: all handed out."""

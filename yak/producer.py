@@ -151,7 +151,9 @@ class AsyncProducer:
     @property
     def statistics(self) -> Statistics:
         """Records sent, acknowledged, retransmitted and lost so far."""
-        return self._sender.statistics
+        statistics = self._sender.statistics
+        statistics.sent = self._accumulator.taken
+        return statistics
 
     async def send(
         self,
@@ -263,21 +265,18 @@ class AsyncProducer:
 
     def _add(self, topic: str, line: bytes, key: Key, partition: int | None) -> tuple[Batch, int]:
         """Queue one record now: its batch, and its place there.  Raises Unlearned and Full."""
-        known = self._accumulator.topics.get(topic)
+        accumulator = self._accumulator
+        known = accumulator.topics.get(topic)
         if known is None:
             raise Unlearned(topic)
         if partition is None and key is None and len(line) <= _MAX_RECORD_BYTES:
             number = known.sticky.current(len(known.queues))
         else:
             number = self._partition(known, key, partition, len(line))
-        return self._queue(known, number, line, 1)
-
-    def _queue(self, topic: Topic, partition: int, lines: bytes, count: int) -> tuple[Batch, int]:
         if not self._sender.accepting:
             raise self._ended()
-        place = self._accumulator.add(topic, partition, lines, count)
-        self._sender.statistics.sent += count
-        if self._accumulator.dirty and not self._woken:
+        place = accumulator.add(known, number, line, 1)
+        if accumulator.dirty and not self._woken:
             self._wake()
         return place
 
@@ -316,7 +315,11 @@ class AsyncProducer:
         known = self._accumulator.topic(topic)
         size = len(lines) if len(places) == 1 else 0
         number = self._partition(known, None, partition, size)
-        sent.took(*self._queue(known, number, lines, len(places)), places)
+        if not self._sender.accepting:
+            raise self._ended()
+        sent.took(*self._accumulator.add(known, number, lines, len(places)), places)
+        if self._accumulator.dirty and not self._woken:
+            self._wake()
 
     def _wake(self) -> None:
         self._woken = True

@@ -90,7 +90,8 @@ class FakeBroker:
         self._writers: set[asyncio.StreamWriter] = set()
         self._serving: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
-        self._news = asyncio.Event()
+        #: Set when something was asked; a cluster's brokers share one.
+        self.news = asyncio.Event()
 
     async def __aenter__(self) -> FakeBroker:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -129,8 +130,8 @@ class FakeBroker:
         """Wait until a request makes the condition true."""
         async with asyncio.timeout(timeout_s):
             while not condition():
-                self._news.clear()
-                await self._news.wait()
+                self.news.clear()
+                await self.news.wait()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -159,7 +160,7 @@ class FakeBroker:
         kind = str(ask.request.get("type"))
         steps = self._steps.get(kind)
         self.asked.append(ask)
-        self._news.set()
+        self.news.set()
         if steps is None:
             result: Any = refusal("INVALID_REQUEST", retriable=False)
         else:

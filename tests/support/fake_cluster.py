@@ -59,6 +59,7 @@ class FakeCluster:
         self.released = asyncio.Event()
         self.lead(1, 1)
         for broker in brokers:
+            broker.news = brokers[0].news
             for kind in (
                 "metadata", "register", "deregister", "produce", "heartbeat", "fetch",
                 "list_offsets", "ack",

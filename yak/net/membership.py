@@ -122,11 +122,9 @@ class Membership:
 
     def nudge(self) -> None:
         """The application made progress: acknowledge it, and release what is done."""
-        if self._inbox.to_acknowledge():
-            if self._acking is None or self._acking.done():
-                self._acking = spawn(self._acknowledge_all(), name="acknowledge")
-        else:
-            self._release()
+        self._release()
+        if self._acking is None or self._acking.done():
+            self._acking = spawn(self._acknowledge_all(), name="acknowledge")
 
     async def acknowledge(self) -> None:
         """Wait until all that is handled is acknowledged.  Raises CommitFailedError, YakError."""
@@ -235,7 +233,7 @@ class Membership:
             while offsets := self._inbox.to_acknowledge():
                 await self._acknowledge(offsets)
                 self._release()
-                await asyncio.sleep(_ACK_EVERY_S)
+                await asyncio.sleep(_ACK_EVERY_S)  # what is handled meanwhile goes together
         except YakError as e:
             _log.warning("group %s: not acknowledged: %s", self.group, e)
 
