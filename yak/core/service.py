@@ -214,6 +214,10 @@ class Service:
                     start=start,
                     high_watermark=end,
                 )
+        if not request.reset and self._changes_nothing(request):
+            # Nothing to log; what it repeats may still be on its way.
+            self.pending.when(self.pending.last, asked.conn, request, m.Done(), now)
+            return
         self.admit(now)
         op = self.pending.append(
             ops.Ack,
@@ -224,6 +228,16 @@ class Service:
             reset=True if request.reset else UNSET,
         )
         self.pending.when(op.index, asked.conn, request, m.Done(), now)
+
+    def _changes_nothing(self, request: m.Ack) -> bool:
+        """Whether the group stands at or above every offset already."""
+        if request.group not in self.tail.groups:
+            return False
+        for topic, partition, offset in request.offsets:
+            at = self.tail.acked_by(request.group, (topic, partition))
+            if at is None or at < offset:
+                return False
+        return True
 
     def _check_acker(self, request: m.Ack) -> None:
         group = self.tail.group(request.group)
