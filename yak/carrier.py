@@ -251,6 +251,12 @@ class Carrier:
         self._reply(conn, id_, answer)
 
     def _send_records(self, effect: e.SendRecords) -> None:
+        """Read them when the client has room: a hundred of its polls may wake at one append."""
+        connection = self.server.connections.get(effect.conn)
+        if connection is not None:
+            connection.when_room(lambda: self._read_and_send(effect))
+
+    def _read_and_send(self, effect: e.SendRecords) -> None:
         buffers: list[Buffer] = []
         left, first = effect.max_bytes, True
         for entry, offset in zip(effect.entries, effect.offsets, strict=True):

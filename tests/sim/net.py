@@ -187,6 +187,10 @@ class ServerEnd:
             body = b"".join(buffers)
             self._wire.down.send(self._wire.at_client, id_, answer, body)
 
+    def when_room(self, make: Callable[[], None]) -> None:
+        """A simulated client reads everything at once."""
+        make()
+
     def done(self) -> None:
         """No answer is owed any more."""
 

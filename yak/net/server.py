@@ -97,6 +97,7 @@ class ServerConnection(asyncio.Protocol):
         "_ending",
         "_eof",
         "_farewell",
+        "_held",
         "_out",
         "_out_bytes",
         "_paused",
@@ -131,6 +132,8 @@ class ServerConnection(asyncio.Protocol):
         self._out_bytes = 0
         #: The transport holds more than max_unsent_bytes.
         self._choked = False
+        #: Answers that are made once there is room.  Invariant: empty unless choked.
+        self._held: deque[Callable[[], None]] = deque()
         #: We do not read.
         self._paused = False
         self._drain_due = False
@@ -164,6 +167,17 @@ class ServerConnection(asyncio.Protocol):
         """Answer a request; `buffers` is the body.  After the connection's end it is dropped."""
         self._send(protocol.encode_answer(id_, answer), buffers)
         self.done()
+
+    def when_room(self, make: Callable[[], None]) -> None:
+        """Have a large answer made: at once, or when the client has read of the ones before it.
+
+        Requests that were taken together may all be answered in one turn, long after the rule
+        of max_unsent_bytes let them in.  After the connection's end nothing is made any more.
+        """
+        if self._choked:
+            self._held.append(make)
+        else:
+            make()
 
     def done(self) -> None:
         """A request is served that gets no answer (acks=0)."""
@@ -229,6 +243,8 @@ class ServerConnection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._choked = False
+        while self._held and not self._choked:
+            self._held.popleft()()
         self._drain()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -236,6 +252,7 @@ class ServerConnection(asyncio.Protocol):
         self._ending = True
         self.forget_partial()
         self._queue.clear()
+        self._held.clear()
         self._out.clear()
         self._out_bytes = 0
         if self._timer is not None:

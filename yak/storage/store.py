@@ -250,7 +250,9 @@ class Store:
     ) -> list[Buffer]:
         """Whole operations from the one that holds `offset`.  Raises StorageError."""
         try:
-            held = self._partitions[topic, partition]
+            held = self._partitions.get((topic, partition))
+            if held is None:
+                raise StorageError(f"{topic}/{partition} was deleted before it was read")
             return held.read(offset, max_bytes, at_least_one=at_least_one)
         except (OSError, Damaged) as e:
             raise StorageError(f"{topic}/{partition} cannot be read at {offset}: {e}") from e

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from typing import Any
 
 import pytest
@@ -212,6 +213,29 @@ def test_requests_that_are_here_wait_for_a_client_to_read(run: Run) -> None:
             assert len(on.handler.taken) < 50
             for id_ in range(100):
                 assert await client.receive() == ({"id": id_, "ok": True}, extra)
+
+    run(play())
+
+
+def test_large_answers_are_made_as_the_client_reads(run: Run) -> None:
+    async def play() -> None:
+        body = b"x" * 500_000
+        made: list[m.RequestId] = []
+
+        def answer(connection: ServerConnection, id_: m.RequestId) -> None:
+            made.append(id_)
+            connection.answer(id_, m.Done(), [body])
+
+        async with stage(Recorder(answering=False), max_unsent_bytes=200_000) as on:
+            client = await on.dial_slow()
+            client.ask(*range(60))
+            await on.handler.until(lambda: len(on.handler.taken) == 60)
+            for connection, request, _ in on.handler.taken:
+                connection.when_room(functools.partial(answer, connection, request.id))
+            assert 0 < len(made) < 30, "they were all taken before the first was answered"
+            for id_ in range(60):
+                assert await client.receive() == ({"id": id_, "ok": True}, body)
+            assert made == list(range(60))
 
     run(play())
 
