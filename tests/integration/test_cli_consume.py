@@ -206,7 +206,10 @@ def test_a_broken_pipe_is_quiet(shared: Cluster, leader: Wire, topic: str) -> No
 # -- Failures -------------------------------------------------------------------------------------
 
 
-def test_it_reads_on_when_the_broker_that_it_reads_from_dies(make_cluster: MakeCluster) -> None:
+@pytest.mark.parametrize("hangs", [False, True], ids=["killed", "hung"])
+def test_it_reads_on_when_the_broker_that_it_reads_from_dies(
+    make_cluster: MakeCluster, hangs: bool
+) -> None:
     cluster = make_cluster()
     with cluster.connect_leader() as wire:
         wire.ok("create_topic", topic="t", partitions=1)
@@ -219,13 +222,13 @@ def test_it_reads_on_when_the_broker_that_it_reads_from_dies(make_cluster: MakeC
     }
     for process in processes.values():
         wait_lines(process, 10)
-    cluster.kill(1)
+    cluster.pause(1) if hangs else cluster.kill(1)
     cluster.wait_leader(other_than=1)
     with cluster.connect_leader() as wire:
         wire.produce("t", 0, range(10, 20))
     for replica in ("any", "leader", "2", "1"):
         if replica == "1":
-            cluster.start(1)
+            cluster.resume(1) if hangs else cluster.start(1)
         assert processes[replica].wait() == 0, processes[replica].stderr()
         assert processes[replica].stdout().splitlines() == numbers(0, 20), replica
 

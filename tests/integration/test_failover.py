@@ -270,6 +270,47 @@ def test_five_brokers_two_die(make_cluster: MakeCluster) -> None:
     traffic.finish()
 
 
+def test_metadata_tells_who_is_gone(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster()
+    cluster.kill(1)
+    cluster.wait_leader(other_than=1)
+    cluster.wait_isr([2, 3])
+
+    def live(broker: int) -> dict[int, bool]:
+        with cluster.connect(broker) as wire:
+            answer = wire.ok("metadata")
+        assert answer["leader"] == 2
+        return {entry["id"]: entry["live"] for entry in answer["brokers"]}
+
+    wait_until(lambda: live(2) == live(3) == {1: False, 2: True, 3: True}, "both know it")
+
+
+def test_a_replica_that_is_cut_off_for_long_stops_speaking(make_cluster: MakeCluster) -> None:
+    """Leader and coordinator hang: what a follower has may be old, and it says so by NO_LEADER."""
+    cluster = make_cluster()
+    with cluster.connect_leader() as wire, cluster.connect(3) as other:
+        wire.ok("create_topic", topic="t", partitions=1)
+        wire.produce("t", 0, ["seen"])
+        cluster.wait_level()
+        assert closing_read(other, "t", 0) == ["seen"]
+        assert cluster.zk is not None
+        cluster.zk.pause()
+        cluster.pause(1)
+        cut_off_at = time.monotonic()
+
+        def cut_off() -> bool:
+            entry, operations = other.fetch("t", 0, 0)
+            assert operations or entry["error"] == "NO_LEADER", entry
+            return "error" in entry
+
+        wait_until(cut_off, "it says NO_LEADER", 15)
+        assert time.monotonic() - cut_off_at > 1.0, "not before the session time-out"
+        other.refused("NOT_LEADER", "create_topic", topic="u")
+        cluster.zk.resume()
+        cluster.resume(1)
+        wait_until(lambda: not cut_off(), "it speaks again", 15)
+
+
 def test_failover_is_quick(make_cluster: MakeCluster) -> None:
     """A killed leader's port refuses connections: nobody waits for its session to end."""
     cluster = make_cluster(zk_options=())

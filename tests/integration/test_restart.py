@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from tests.support.cluster import Cluster, MakeCluster
+from tests.support.cluster import Cluster, MakeCluster, run_command
 from tests.support.history import Writer, closing_read, judge
 from tests.support.logfiles import find, oplog_bytes, read_oplog
 from tests.support.process import wait_until
@@ -110,6 +110,25 @@ def test_a_broker_that_comes_new_gets_everything(make_cluster: MakeCluster) -> N
     cluster.wait_isr([1, 2, 7])
     cluster.wait_level()
     assert oplog_bytes(cluster.data_dir(7)) == oplog_bytes(cluster.data_dir(1))
+
+
+def test_a_broker_may_come_back_on_another_port(make_cluster: MakeCluster) -> None:
+    """Its new address reaches the other brokers, and so the clients."""
+    cluster = make_cluster()
+    filled(cluster)
+    for broker in cluster.ids:
+        old = cluster.addresses.pop(broker)
+        cluster.restart(broker)
+        assert cluster.addresses[broker] != old
+        cluster.wait_isr(cluster.ids)
+    with cluster.connect_leader() as wire:
+        brokers = {b["id"]: (b["host"], b["port"]) for b in wire.ok("metadata")["brokers"]}
+    assert brokers == cluster.addresses
+    read = run_command(
+        *("yak-consume", "t", "--from-beginning", "-e", "--read-from", "leader"),
+        *("-b", cluster.bootstrap([3])),
+    )
+    assert read.stdout.split() == [str(number).encode() for number in range(10)]
 
 
 def test_a_leader_that_is_asked_to_end_says_goodbye(make_cluster: MakeCluster) -> None:
