@@ -26,9 +26,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from typing import Any
 
-from yak.core.batches import Lock
 from yak.core.records import Chunk, decode_chunk
 from yak.errors import YakError
 from yak.model import Record, TopicPartition
@@ -87,7 +88,7 @@ class Inbox:
 
     def __init__(
         self,
-        lock: Lock,
+        lock: AbstractContextManager[Any],
         *,
         commit_after: bool,
         room_bytes: int,
@@ -242,11 +243,8 @@ class Inbox:
 
     def came_back(self) -> None:
         """The application asks for more: what it has, it has handled (or acknowledges itself)."""
-        self._lock.acquire()
-        try:
+        with self._lock:
             progress = self._settle()
-        finally:
-            self._lock.release()
         if progress:
             self._on_progress()
 
@@ -256,16 +254,13 @@ class Inbox:
         What was handed out before counts as `came_back`.  Raises `error` when nothing is left.
         """
         records: list[Record] = []
-        self._lock.acquire()  # as in core.batches: `with` costs more, for every record
-        try:
+        with self._lock:
             progress = self._settle()
             before = self.buffered
             while len(records) < most and (self._open is not None or self._decode_next()):
                 records += self._take_open(most - len(records))
             progress = progress or before >= self._room_bytes > self.buffered
             error = self.error if not records else None
-        finally:
-            self._lock.release()
         if progress:
             self._on_progress()
         if error is not None:
@@ -274,8 +269,7 @@ class Inbox:
 
     def take_one(self) -> Record | None:
         """As `take(1)`, for a loop over records: the common case costs next to nothing."""
-        self._lock.acquire()
-        try:
+        with self._lock:
             opened = self._open
             if opened is not None and opened.position.out and len(self._out) == 1:
                 position, records, taken = opened.position, opened.records, opened.taken
@@ -286,8 +280,6 @@ class Inbox:
                     opened.taken = taken + 1
                     position.next = record.offset + 1
                     return record
-        finally:
-            self._lock.release()
         records = self.take(1)
         return records[0] if records else None
 

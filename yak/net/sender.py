@@ -182,7 +182,7 @@ class Sender:
                     for producer in list(self._ids):
                         await self._beat(producer)
                     beaten_at = time.monotonic()
-            except errors.TimeoutError:
+            except YakError:
                 continue  # what is sent meets the same trouble, and reports it
 
     async def _ask_partitions(self) -> None:
