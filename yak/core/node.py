@@ -171,8 +171,10 @@ class Node:
         if self._desk:
             self._desk.members.tick(now)
         role = self.role
-        if isinstance(role, Leader) and role.must_resign(now.mono):
-            self._resign(role.epoch, "no live member of the ISR has followed for resign_ms")
+        if isinstance(role, Leader):
+            role.beat()
+            if role.must_resign(now.mono):
+                self._resign(role.epoch, "no live member of the ISR has followed for resign_ms")
         if self._resigning and now.mono >= self._resign_at:
             self._resign_at = now.mono + RESIGN_AGAIN_S
             self._out.append(e.Resign(*self._resigning))

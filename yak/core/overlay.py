@@ -7,15 +7,14 @@ since the base now holds the same value.  So the top holds only what is uncommit
 
 Values must be immutable (or never changed in place), since both layers may share them.
 
-It does not know what an operation is: `index` is the number that the writer gives with
-`overlay.index = …` before it writes.
+It does not know what an operation is: it asks its `clock` for the index of the one that writes.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Mapping, MutableMapping
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -24,20 +23,25 @@ V = TypeVar("V")
 _GONE: Final[Any] = object()
 
 
+class Clock(Protocol):
+    """index: of the operation that writes now."""
+
+    index: int
+
+
 class Overlay(MutableMapping[K, V]):
     """Reads through to `base`; keeps its own writes until `settle`."""
 
-    __slots__ = ("_base", "_last", "_top", "_writes", "index")
+    __slots__ = ("_base", "_clock", "_last", "_top", "_writes")
 
-    def __init__(self, base: Mapping[K, V]) -> None:
+    def __init__(self, base: Mapping[K, V], clock: Clock) -> None:
         self._base = base
+        self._clock = clock
         self._top: dict[Any, V] = {}
         #: Index of the last write of each entry of _top.
         self._last: dict[Any, int] = {}
         #: (index, key) of every write, ascending.  Invariant: every key of _top stands here.
         self._writes: deque[tuple[int, K]] = deque()
-        #: The operation that writes now.
-        self.index = 0
 
     def __getitem__(self, key: K) -> V:
         if key not in self._top:
@@ -60,10 +64,11 @@ class Overlay(MutableMapping[K, V]):
         return self._top[key] is not _GONE
 
     def __setitem__(self, key: K, value: V) -> None:
-        assert not self._writes or self._writes[-1][0] <= self.index
+        index = self._clock.index
+        assert not self._writes or self._writes[-1][0] <= index
         self._top[key] = value
-        self._last[key] = self.index
-        self._writes.append((self.index, key))
+        self._last[key] = index
+        self._writes.append((index, key))
 
     def __delitem__(self, key: K) -> None:
         if key not in self:

@@ -115,6 +115,8 @@ class Leader:
         self._outside = _outside(view)
         self.proposal: Proposal | None = None
         self._propose_after = float("-inf")
+        #: Whether somebody may have to leave the ISR: after a new view, and at every beat.
+        self._look_for_leavers = True
         #: Since when yak-zk has reported each broker live, as far as this leader saw it.
         self._live_since = {b.id: now for b in view.brokers if b.live}
 
@@ -149,7 +151,7 @@ class Leader:
             self.proposal = None
         live = {b.id for b in view.brokers if b.live}
         self._live_since = {b: self._live_since.get(b, now) for b in live}
-        self.advance()
+        self._look_for_leavers = True
 
     def isr_answered(self, version: int, *, ok: bool, now: float) -> None:
         """The definite word on a proposal.  An accepted one stays until its view is here."""
@@ -179,7 +181,10 @@ class Leader:
         self._tell("follower_agreed", follower=request.broker, next=common, had=request.next)
 
     def replicate(self, conn: int, request: m.Replicate, now: float) -> None:
-        """The follower holds everything below `from`, and waits for more."""
+        """The follower holds everything below `from`, and waits for more.
+
+        `advance` and `tick`, once a turn, see to what follows.
+        """
         self._fence(request.epoch)
         p = self.followers.get(request.broker)
         if p is None or p.conn != conn:
@@ -197,8 +202,6 @@ class Leader:
             p.caught_up = max(p.caught_up, p.heard)
         p.heard, p.seen_end = now, self.log.next
         p.poll = _Poll(request.id, request.from_, request.max_bytes, now + request.wait_ms / 1000)
-        self.advance()
-        self.serve(p, now)
 
     def closed(self, conn: int) -> None:
         """A connection ended: what it had acknowledged no longer counts as reachable."""
@@ -242,18 +245,17 @@ class Leader:
 
     def advance(self) -> None:
         """Move C to the least matched position over all of R."""
+        if self.committed == self.log.durable:
+            return
         required = self.required
         if len(required) < self.settings.min_insync_replicas:
             return
-        least = min(self._position(b) for b in required)
-        if least > self.committed:
-            self.committed = least
-
-    def _position(self, broker: int) -> int:
-        if broker == self.me:
-            return self.log.durable
-        progress = self.followers.get(broker)
-        return progress.matched if progress else 0
+        least = self.log.durable
+        for broker in required:
+            if broker != self.me:
+                progress = self.followers.get(broker)
+                least = min(least, progress.matched if progress else 0)
+        self.committed = max(self.committed, least)
 
     # -- the ISR ---------------------------------------------------------------------------------
 
@@ -266,7 +268,8 @@ class Leader:
             broker, progress = joining
             self._propose(self.isr | {broker}, {broker: progress.inc}, "caught up", broker)
             return
-        if len(self.isr) > self.settings.min_insync_replicas:
+        if self._look_for_leavers and len(self.isr) > self.settings.min_insync_replicas:
+            self._look_for_leavers = False
             leaving = self._leaving(now)
             if leaving is not None:
                 broker, why = leaving
@@ -314,11 +317,16 @@ class Leader:
 
     # -- time ------------------------------------------------------------------------------------
 
+    def beat(self) -> None:
+        """Time passed: who lags may have to leave, when `tick` looks next."""
+        self._look_for_leavers = True
+
     def tick(self, now: float, *, may_propose: bool) -> None:
         if may_propose:
             self.consider_isr(now)
-        for p in list(self.followers.values()):
-            self.serve(p, now)
+        for p in self.followers.values():
+            if p.poll is not None:
+                self.serve(p, now)
 
     def next_deadline(self) -> float:
         """When `tick` has something to do, at the latest (the node also ticks at a beat)."""

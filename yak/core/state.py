@@ -119,6 +119,8 @@ class State:
         self.groups: MutableMapping[str, Group] = {}
         #: partition -> {group: the next offset that it wants}.
         self.acked: MutableMapping[TopicPartition, Mapping[str, int]] = {}
+        #: On a layer: the mappings above, which are overlays there.
+        self._overlays: list[Overlay[Any, Any]] = []
 
     @classmethod
     def over(cls, base: State) -> State:
@@ -127,13 +129,15 @@ class State:
         layer.index, layer.epoch, layer.time = base.index, base.epoch, base.time
         layer.next_producer = base.next_producer
         for name in _MAPPINGS:
-            setattr(layer, name, Overlay(getattr(base, name)))
+            overlay: Overlay[Any, Any] = Overlay(getattr(base, name), layer)
+            setattr(layer, name, overlay)
+            layer._overlays.append(overlay)
         return layer
 
     def settle(self, index: int) -> None:
         """On a layer: its base has applied everything up to `index`."""
-        for name in _MAPPINGS:
-            getattr(self, name).settle(index)
+        for overlay in self._overlays:
+            overlay.settle(index)
 
     def apply(self, op: ops.Op) -> None:
         """Make the next operation real."""
@@ -141,9 +145,6 @@ class State:
         assert op.epoch >= self.epoch, f"epoch {op.epoch} after {self.epoch}"
         assert op.time >= self.time, f"time {op.time} after {self.time}"
         self.index, self.epoch, self.time = op.index, op.epoch, op.time
-        if isinstance(self.topics, Overlay):
-            for name in _MAPPINGS:
-                getattr(self, name).index = op.index
         _APPLY[type(op)](self, op)
 
     # -- reading ---------------------------------------------------------------------------------
