@@ -172,7 +172,7 @@ class AsyncProducer:
         line = encode_record(value, key, headers, timestamp)
         while True:
             try:
-                return AsyncSent(self._accumulator, *self._add(topic, line, key, partition))
+                return AsyncSent(*self._add(topic, line, key, partition))
             except Unlearned:
                 await self._learn(topic)
             except Full:
@@ -198,7 +198,7 @@ class AsyncProducer:
         """
         if topic not in self._accumulator.topics:
             await self._learn(topic)
-        sent = AsyncSentMany(self._accumulator)
+        sent = AsyncSentMany()
         for piece in self._cut(topic, Many(values, key, keys, headers, partition)):
             while True:
                 try:
@@ -220,7 +220,7 @@ class AsyncProducer:
             self._sender.pump_all()
             async with asyncio.timeout(timeout):
                 for batch in waiting:
-                    await until_done(self._accumulator, batch)
+                    await until_done(batch)
         except TimeoutError:
             pending = [batch for batch in waiting if not batch.done]
         else:
@@ -270,7 +270,7 @@ class AsyncProducer:
         if known is None:
             raise Unlearned(topic)
         if partition is None and key is None and len(line) <= _MAX_RECORD_BYTES:
-            number = known.sticky.current(len(known.queues))
+            number = known.sticky.partition
         else:
             number = self._partition(known, key, partition, len(line))
         if not self._sender.accepting:
@@ -290,7 +290,7 @@ class AsyncProducer:
         partitions = len(topic.queues)
         if partition is None:
             if key is None:
-                return topic.sticky.current(partitions)
+                return topic.sticky.partition
             partition = self._settings.partitioner(key_bytes(key), partitions)
         if not 0 <= partition < partitions:
             raise YakError(
@@ -347,7 +347,7 @@ class AsyncProducer:
             async with asyncio.timeout(self._settings.max_block_ms / 1000):
                 for batch in list(self._accumulator.unfinished)[:1]:
                     self._sender.pump_all()
-                    await until_done(self._accumulator, batch)
+                    await until_done(batch)
         except TimeoutError as e:
             raise self._blocked() from e
 
@@ -404,7 +404,8 @@ class Producer:
         line = encode_record(value, key, headers, timestamp)
         while True:
             try:
-                return Sent(twin._accumulator, *twin._add(topic, line, key, partition))
+                batch, place = twin._add(topic, line, key, partition)
+                return Sent(batch, place)
             except Unlearned:
                 self._thread.call(twin._learn(topic))
             except Full:
@@ -424,7 +425,7 @@ class Producer:
         twin = self._producer
         if topic not in twin._accumulator.topics:
             self._thread.call(twin._learn(topic))
-        sent = SentMany(twin._accumulator)
+        sent = SentMany()
         for piece in twin._cut(topic, Many(values, key, keys, headers, partition)):
             while True:
                 try:

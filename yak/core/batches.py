@@ -51,6 +51,7 @@ class Batch:
 
     __slots__ = (
         "_body",
+        "accumulator",
         "count",
         "done",
         "error",
@@ -64,7 +65,11 @@ class Batch:
         "waiters",
     )
 
-    def __init__(self, topic: str, partition: int, made_at: float) -> None:
+    def __init__(
+        self, accumulator: Accumulator, topic: str, partition: int, made_at: float
+    ) -> None:
+        #: Whose it is; there one waits for its outcome.
+        self.accumulator = accumulator
         self.topic = topic
         self.partition = partition
         self.made_at = made_at
@@ -200,7 +205,7 @@ class Accumulator:
 
     def _begin(self, topic: Topic, queue: Queue) -> Batch:
         full = queue.open
-        batch = Batch(queue.topic, queue.partition, self._clock())
+        batch = Batch(self, queue.topic, queue.partition, self._clock())
         self.unfinished[batch] = None
         self.dirty |= {queue}
         queue.open = batch

@@ -54,20 +54,16 @@ def partition_of(key: bytes, partitions: int) -> int:
 class Sticky:
     """The partition of a topic's records without a key.
 
-    first: any non-negative integer; where the topic begins is its remainder.
+    partition: where they go until `move_on`.
     """
 
-    __slots__ = ("_turn",)
+    __slots__ = ("partition",)
 
     def __init__(self, first: int) -> None:
         assert first >= 0
-        self._turn = first
-
-    def current(self, partitions: int) -> int:
-        """Where records without a key go until `move_on`."""
-        return self._turn % partitions
+        self.partition = first
 
     def move_on(self, partitions: int, left: int) -> None:
         """The batch in partition `left` is full; a late word about another one is ignored."""
-        if self._turn % partitions == left:
-            self._turn += 1
+        if self.partition == left:
+            self.partition = (left + 1) % partitions

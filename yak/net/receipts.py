@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from yak import errors
-from yak.core.batches import Accumulator, Batch
+from yak.core.batches import Batch
 from yak.errors import YakError
 from yak.model import RecordMetadata
 
@@ -24,7 +24,6 @@ from yak.model import RecordMetadata
 class _One(msgspec.Struct, frozen=True, eq=False):
     """A place in a batch.  A struct, as nothing else is made so fast."""
 
-    _accumulator: Accumulator
     _batch: Batch
     _index: int
 
@@ -38,17 +37,17 @@ class Sent(_One, frozen=True, eq=False):
 
     def result(self, timeout: float | None = None) -> RecordMetadata:
         """Wait for the outcome, in seconds.  Raises the record's error, or TimeoutError."""
-        wait(self._accumulator, self._batch, timeout)
+        wait(self._batch, timeout)
         return _outcome(self._batch, self._index)
 
     def exception(self, timeout: float | None = None) -> YakError | None:
         """Wait for the outcome: the error, or None if it was acknowledged."""
-        wait(self._accumulator, self._batch, timeout)
+        wait(self._batch, timeout)
         return self._batch.error
 
     def add_done_callback(self, callback: Callable[[Sent], None]) -> None:
         """Call it with this receipt once the outcome is known, from whatever thread knows."""
-        if not self._accumulator.when_done(self._batch, lambda: callback(self)):
+        if not self._batch.accumulator.when_done(self._batch, lambda: callback(self)):
             callback(self)
 
 
@@ -57,24 +56,23 @@ class AsyncSent(_One, frozen=True, eq=False):
 
     async def result(self) -> RecordMetadata:
         """Wait for the outcome.  Raises the record's error."""
-        await until_done(self._accumulator, self._batch)
+        await until_done(self._batch)
         return _outcome(self._batch, self._index)
 
     async def exception(self) -> YakError | None:
         """Wait for the outcome: the error, or None if it was acknowledged."""
-        await until_done(self._accumulator, self._batch)
+        await until_done(self._batch)
         return self._batch.error
 
 
 class _Several:
     """Places in batches, in the order of sending."""
 
-    __slots__ = ("_accumulator", "_pieces", "count")
+    __slots__ = ("_pieces", "count")
 
-    def __init__(self, accumulator: Accumulator) -> None:
+    def __init__(self) -> None:
         #: Records queued so far.
         self.count = 0
-        self._accumulator = accumulator
         #: (batch, place of the first in it, the records' places in what was sent)
         self._pieces: list[tuple[Batch, int, Sequence[int]]] = []
 
@@ -119,7 +117,7 @@ class SentMany(_Several):
         deadline = None if timeout is None else time.monotonic() + timeout
         for batch, _, _ in self._pieces:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            wait(self._accumulator, batch, left)
+            wait(batch, left)
         self._check()
 
     def result(self, timeout: float | None = None) -> list[RecordMetadata]:
@@ -136,7 +134,7 @@ class AsyncSentMany(_Several):
     async def wait(self) -> None:
         """Wait until all are acknowledged.  Raises the first error in order."""
         for batch, _, _ in self._pieces:
-            await until_done(self._accumulator, batch)
+            await until_done(batch)
         self._check()
 
     async def result(self) -> list[RecordMetadata]:
@@ -145,24 +143,24 @@ class AsyncSentMany(_Several):
         return self._outcomes()
 
 
-def wait(accumulator: Accumulator, batch: Batch, timeout: float | None) -> None:
+def wait(batch: Batch, timeout: float | None) -> None:
     """Wait on this thread until the batch has its outcome.  Raises TimeoutError."""
     if batch.done:
         return
     event = threading.Event()
-    if accumulator.when_done(batch, event.set) and not event.wait(timeout):
+    if batch.accumulator.when_done(batch, event.set) and not event.wait(timeout):
         raise errors.TimeoutError(
             f"no outcome within {timeout:g} s; it is still on its way", name="TIMEOUT"
         )
 
 
-async def until_done(accumulator: Accumulator, batch: Batch) -> None:
+async def until_done(batch: Batch) -> None:
     """Wait on this loop, whichever it is, until the batch has its outcome."""
     if batch.done:
         return
     loop = asyncio.get_running_loop()
     event = asyncio.Event()
-    if accumulator.when_done(batch, lambda: _tell(loop, event)):
+    if batch.accumulator.when_done(batch, lambda: _tell(loop, event)):
         await event.wait()
 
 

@@ -67,13 +67,13 @@ def test_an_open_batch_lingers_unless_it_is_flushed() -> None:
 
 def test_records_without_a_key_move_on_when_a_batch_is_sealed_or_taken() -> None:
     accumulator, topic, _ = _accumulator(batch_records=1)
-    accumulator.add(topic, topic.sticky.current(2), LINE, 1)
-    assert topic.sticky.current(2) == 0
+    accumulator.add(topic, topic.sticky.partition, LINE, 1)
+    assert topic.sticky.partition == 0
     accumulator.add(topic, 0, LINE, 1)
-    assert topic.sticky.current(2) == 1
+    assert topic.sticky.partition == 1
     accumulator.add(topic, 1, LINE, 1)
     accumulator.take(topic.queues[1], 0.0, 0.0)
-    assert topic.sticky.current(2) == 0
+    assert topic.sticky.partition == 0
 
 
 def test_a_full_buffer_takes_nothing_until_there_is_an_outcome() -> None:
