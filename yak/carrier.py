@@ -18,7 +18,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final, assert_never
 
 from yak import messages as m
@@ -40,7 +39,6 @@ from yak.version import VERSION
 FLUSH_S: Final = 0.05
 
 
-@dataclass(slots=True)
 class Batch(e.Body):
     """A produced body, with its bytes."""
 

@@ -22,15 +22,15 @@ One file of more than 400 lines, since it is a table to look things up in.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, TypeAlias
+
+import msgspec
 
 from yak import messages as m
 from yak.core.ops import Op
 
 
-@dataclass(slots=True)
-class Body:
+class Body(msgspec.Struct):
     """A batch's body as the core knows it.  The shell's own kind also carries the bytes.
 
     size: bytes.  crc: CRC-32C, eight hex digits.  It was validated before the core hears of it.
@@ -43,8 +43,7 @@ class Body:
 # -- Events ---------------------------------------------------------------------------------------
 
 
-@dataclass(slots=True)
-class Asked:
+class Asked(msgspec.Struct):
     """dialled: the host that the client connected to, for addresses in `metadata`."""
 
     conn: int
@@ -53,32 +52,27 @@ class Asked:
     dialled: str | None = None
 
 
-@dataclass(slots=True)
-class Closed:
+class Closed(msgspec.Struct):
     conn: int
 
 
-@dataclass(slots=True)
-class Joined:
+class Joined(msgspec.Struct):
     """The join was answered: yak-zk has recorded what state the log is in."""
 
     view: m.ClusterView
 
 
-@dataclass(slots=True)
-class ViewChanged:
+class ViewChanged(msgspec.Struct):
     view: m.ClusterView
 
 
-@dataclass(slots=True)
-class LeaseRenewed:
+class LeaseRenewed(msgspec.Struct):
     """sent: monotonic time at which the answered heartbeat was *sent*."""
 
     sent: float
 
 
-@dataclass(slots=True)
-class IsrAnswered:
+class IsrAnswered(msgspec.Struct):
     """yak-zk's definite word on the proposal made at `version`.  A time-out is not an answer."""
 
     version: int
@@ -86,24 +80,20 @@ class IsrAnswered:
     message: str
 
 
-@dataclass(slots=True)
-class CoordinatorLost:
+class CoordinatorLost(msgspec.Struct):
     reason: str
 
 
-@dataclass(slots=True)
-class LinkUp:
+class LinkUp(msgspec.Struct):
     link: int
 
 
-@dataclass(slots=True)
-class LinkDown:
+class LinkDown(msgspec.Struct):
     link: int
     reason: str
 
 
-@dataclass(slots=True)
-class FollowAnswered:
+class FollowAnswered(msgspec.Struct):
     """answer: None where the leader refused, with `error`."""
 
     link: int
@@ -111,8 +101,7 @@ class FollowAnswered:
     error: str = ""
 
 
-@dataclass(slots=True)
-class Copied:
+class Copied(msgspec.Struct):
     """The leader's answer to `replicate`: whole operations, lines and sums already verified.
 
     chunk: the shell's own handle of the bytes, given back in AppendCopied.
@@ -124,8 +113,7 @@ class Copied:
     chunk: Any = None
 
 
-@dataclass(slots=True)
-class Durable:
+class Durable(msgspec.Struct):
     """Every operation up to `index` is as durable as the fsync setting promises.
 
     With "always" it is synced; else it is written.  Nothing counts as held before this.
@@ -134,28 +122,24 @@ class Durable:
     index: int
 
 
-@dataclass(slots=True)
-class Loaded:
+class Loaded(msgspec.Struct):
     """Operations read back from the log, as Load asked."""
 
     ops: list[Op]
 
 
-@dataclass(slots=True)
-class StorageFailed:
+class StorageFailed(msgspec.Struct):
     """The disk refused an append; the log was cut back to its last whole operation, `end`."""
 
     message: str
     end: int
 
 
-@dataclass(slots=True)
-class Tick:
+class Tick(msgspec.Struct):
     """A deadline that the node named has come, or some time has passed."""
 
 
-@dataclass(slots=True)
-class Stop:
+class Stop(msgspec.Struct):
     """SIGTERM: finish, say goodbye."""
 
 
@@ -181,8 +165,7 @@ Event: TypeAlias = (
 # -- Effects --------------------------------------------------------------------------------------
 
 
-@dataclass(slots=True)
-class AppendOp:
+class AppendOp(msgspec.Struct):
     """Write an operation (and its body) that this leader decided at the end of the log.
 
     Consecutive ones go out in one write.  The shell says Durable when they are.
@@ -192,15 +175,13 @@ class AppendOp:
     body: Body | None = None
 
 
-@dataclass(slots=True)
-class AppendCopied:
+class AppendCopied(msgspec.Struct):
     """Append the leader's very bytes.  copied: the event that brought them."""
 
     copied: Copied
 
 
-@dataclass(slots=True)
-class Truncate:
+class Truncate(msgspec.Struct):
     """Cut the log so that `next` is the next index.
 
     sum: the leader's running sum just below `next`; another one in our log is corruption, and
@@ -211,30 +192,26 @@ class Truncate:
     sum: str
 
 
-@dataclass(slots=True)
-class Apply:
+class Apply(msgspec.Struct):
     """These committed operations change the partition files: write them there, in order."""
 
     ops: list[Op]
 
 
-@dataclass(slots=True)
-class Load:
+class Load(msgspec.Struct):
     """Read operations `first` … `last` (or fewer, but at least one) back: answer Loaded."""
 
     first: int
     last: int
 
 
-@dataclass(slots=True)
-class Reply:
+class Reply(msgspec.Struct):
     conn: int
     id: m.RequestId
     answer: m.Answer
 
 
-@dataclass(slots=True)
-class ReplyLeased:
+class ReplyLeased(msgspec.Struct):
     """Like Reply, but only if at the moment of writing `until` (monotonic) has not passed.
 
     Otherwise the client is told NO_LEADER: replication.md, `lease`.
@@ -246,8 +223,7 @@ class ReplyLeased:
     until: float
 
 
-@dataclass(slots=True)
-class SendRecords:
+class SendRecords(msgspec.Struct):
     """Answer a fetch.  entries: with `size` still 0; the shell reads and fills it.
 
     offsets: for each entry the offset asked for, or None where the entry has an error or no
@@ -261,8 +237,7 @@ class SendRecords:
     max_bytes: int
 
 
-@dataclass(slots=True)
-class SendOps:
+class SendOps(msgspec.Struct):
     """Answer a `replicate`: operations from `first` to `last` at most (none if last < first)."""
 
     conn: int
@@ -274,8 +249,7 @@ class SendOps:
     max_bytes: int
 
 
-@dataclass(slots=True)
-class SendFollowAnswer:
+class SendFollowAnswer(msgspec.Struct):
     """Answer a `follow`: the shell adds the running sum just below `truncate_to`."""
 
     conn: int
@@ -284,8 +258,7 @@ class SendFollowAnswer:
     truncate_to: int
 
 
-@dataclass(slots=True)
-class FindOffsets:
+class FindOffsets(msgspec.Struct):
     """Answer list_offsets at a time: per partition the first operation with time >= at_ms.
 
     starts, ends: for each the log start and high watermark that bound the search.  until: as
@@ -299,16 +272,14 @@ class FindOffsets:
     until: float
 
 
-@dataclass(slots=True)
-class HangUp:
+class HangUp(msgspec.Struct):
     """Close a client's or follower's connection."""
 
     conn: int
     reason: str
 
 
-@dataclass(slots=True)
-class Dial:
+class Dial(msgspec.Struct):
     """Connect to the leader; answer LinkUp or LinkDown.  The older link is closed."""
 
     link: int
@@ -317,15 +288,13 @@ class Dial:
     port: int
 
 
-@dataclass(slots=True)
-class Undial:
+class Undial(msgspec.Struct):
     """Close the link; nothing more is heard of it."""
 
     link: int
 
 
-@dataclass(slots=True)
-class SendFollow:
+class SendFollow(msgspec.Struct):
     """Send `follow`; the shell adds the running sum of the last operation."""
 
     link: int
@@ -334,16 +303,14 @@ class SendFollow:
     next: int
 
 
-@dataclass(slots=True)
-class SendReplicate:
+class SendReplicate(msgspec.Struct):
     link: int
     epoch: int
     first: int
     wait_ms: int
 
 
-@dataclass(slots=True)
-class ProposeIsr:
+class ProposeIsr(msgspec.Struct):
     """Ask yak-zk; IsrAnswered comes, or nothing: then it stays unknown."""
 
     epoch: int
@@ -352,43 +319,37 @@ class ProposeIsr:
     incs: dict[int, str]
 
 
-@dataclass(slots=True)
-class Resign:
+class Resign(msgspec.Struct):
     epoch: int
     reason: str
 
 
-@dataclass(slots=True)
-class SaveEpoch:
+class SaveEpoch(msgspec.Struct):
     """Make the epoch durable in meta.json before anything that follows."""
 
     epoch: int
 
 
-@dataclass(slots=True)
-class SaveCluster:
+class SaveCluster(msgspec.Struct):
     """Make the cluster's id durable in meta.json: this directory now belongs to it."""
 
     cluster: str
 
 
-@dataclass(slots=True)
-class Tell:
+class Tell(msgspec.Struct):
     """A decision and its reason, for the log and events.jsonl."""
 
     event: str
     fields: dict[str, Any]
 
 
-@dataclass(slots=True)
-class Halt:
+class Halt(msgspec.Struct):
     """An assertion of safety failed: stop at once and keep the files."""
 
     reason: str
 
 
-@dataclass(slots=True)
-class Finished:
+class Finished(msgspec.Struct):
     """After Stop: nothing is left to answer."""
 
 

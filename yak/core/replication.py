@@ -250,12 +250,15 @@ class Leader:
         required = self.required
         if len(required) < self.settings.min_insync_replicas:
             return
-        least = self.log.durable
-        for broker in required:
-            if broker != self.me:
-                progress = self.followers.get(broker)
-                least = min(least, progress.matched if progress else 0)
+        least = min([self._position(broker) for broker in required])
         self.committed = max(self.committed, least)
+
+    def _position(self, broker: int) -> int:
+        """How far a broker's log is known to reach."""
+        if broker == self.me:
+            return self.log.durable
+        progress = self.followers.get(broker)
+        return progress.matched if progress else 0
 
     # -- the ISR ---------------------------------------------------------------------------------
 
