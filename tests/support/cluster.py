@@ -83,7 +83,9 @@ class Cluster:
         open_clusters.append(self)
         try:
             self.start_zk()
-            self.start(*self.ids)
+            # One ahead of the others, so that the lowest id is there when yak-zk chooses.
+            self.start(self.ids[0])
+            self.start(*self.ids[1:])
             if self._in_sync:
                 self.wait_isr(self.ids)
         except BaseException:
