@@ -407,7 +407,11 @@ class AsyncConsumer:
         """From the thread that takes: wake the loop, once for all that it has not seen."""
         if not self._nudged:
             self._nudged = True
-            self._loop.call_soon_threadsafe(self._progress)
+            try:
+                self._loop.call_soon_threadsafe(self._progress)
+            except BaseException:  # a Ctrl-C just here must not leave the loop asleep
+                self._nudged = False
+                raise
 
     def _progress(self) -> None:
         self._nudged = False

@@ -323,7 +323,11 @@ class AsyncProducer:
 
     def _wake(self) -> None:
         self._woken = True
-        self._loop.call_soon_threadsafe(self._awake)
+        try:
+            self._loop.call_soon_threadsafe(self._awake)
+        except BaseException:  # a Ctrl-C just here must not leave the loop asleep
+            self._woken = False
+            raise
 
     def _awake(self) -> None:
         self._woken = False

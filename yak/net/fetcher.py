@@ -17,6 +17,7 @@ It does not acknowledge, and knows no groups: what is wanted is the inbox's word
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections.abc import Mapping, Sequence
@@ -47,6 +48,9 @@ _AVOID_S: Final = 5.0
 Start: TypeAlias = str | int | Mapping[TopicPartition, int]
 #: "any" in-sync replica, the "leader", or a broker's id.
 ReadFrom: TypeAlias = Literal["any", "leader"] | int
+
+#: The inbox is looked at again after this, in seconds, even if a Ctrl-C ate the word of it.
+_LOOK_AGAIN_S: Final = 1.0
 
 _log = logging.getLogger(__name__)
 
@@ -139,7 +143,9 @@ class Fetcher:
             self._changed.clear()
             wanted = self._inbox.wanted()
             if not wanted:
-                await self._changed.wait()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_LOOK_AGAIN_S):
+                        await self._changed.wait()
                 continue
             try:
                 connection = await self._replica()
