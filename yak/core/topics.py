@@ -134,7 +134,7 @@ class Topics:
             )
 
     def _check_room(self, more: int = 1) -> None:
-        if len(self.state.topics) + more > self.limits.max_topics:
+        if len(self.tail.topics) + more > self.limits.max_topics:
             raise Refused("OVERLOADED", f"max_topics is {self.limits.max_topics}")
 
     def _check_partitions(self, partitions: int) -> None:
