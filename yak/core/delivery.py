@@ -1,10 +1,13 @@
 """Which records have reached which consumer, and which have not.
 
 `acked` is in State: the next offset that a group wants, confirmed.  `delivered` is here, in the
-leader's memory only: the next offset to hand out, as the owner of a partition last reported it
+leader's memory only: the next offset to hand out, as the holder of a partition last reported it
 in a heartbeat.  What lies between the two has been sent and not acknowledged; it is delivered
-again to whoever owns the partition next.  After a change of leader, or of owner, `delivered` is
+again to whoever owns the partition next.  After a change of leader, or of holder, `delivered` is
 `acked` until the next report.
+
+What a member reports of partitions that it does not hold is dropped: it may be late, and must
+neither hide the holder's word nor fill this memory.
 """
 
 from __future__ import annotations
@@ -23,13 +26,16 @@ class Delivery:
         #: group -> partition -> (member that reported, next offset to hand out)
         self._reported: dict[str, dict[TopicPartition, tuple[str, int]]] = {}
 
-    def report(self, group: str, member: str, delivered: Iterable[m.At]) -> None:
+    def report(self, state: State, group: str, member: str, delivered: Iterable[m.At]) -> None:
         """A heartbeat's `delivered`: in full, so it replaces the member's earlier one."""
+        owners = state.group(group).owners
         reported = self._reported.setdefault(group, {})
         for tp in [tp for tp, (who, _) in reported.items() if who == member]:
             del reported[tp]
         for topic, partition, offset in delivered:
-            reported[topic, partition] = (member, offset)
+            owner = owners.get((topic, partition))
+            if owner is not None and owner.held_by == member:
+                reported[topic, partition] = (member, offset)
 
     def forget_group(self, group: str) -> None:
         self._reported.pop(group, None)
@@ -39,7 +45,7 @@ class Delivery:
         acked = state.acked_by(group, tp)
         owner = state.group(group).owners.get(tp)
         who, offset = self._reported.get(group, {}).get(tp, ("", 0))
-        if owner is None or who != owner.owner:
+        if owner is None or who != owner.held_by:
             return acked
         return max(offset, acked or 0)
 
@@ -67,7 +73,6 @@ class Delivery:
         acked = state.acked_by(name, tp)
         end = state.ends[tp]
         owner = state.group(name).owners.get(tp)
-        held_by = None if owner is None else owner.holder or owner.owner
         return m.GroupPartition(
             topic=tp[0],
             partition=tp[1],
@@ -75,5 +80,5 @@ class Delivery:
             delivered=self.delivered(state, name, tp),
             high_watermark=end,
             lag=end - max(state.start(tp), acked or 0),
-            member=held_by,
+            member=owner.held_by if owner else None,
         )

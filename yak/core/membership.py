@@ -259,7 +259,7 @@ class Membership:
         self._known_member(name, member)
         self._members.touch((name, member), now.mono)
         if request.delivered is not UNSET:
-            self.service.delivery.report(name, member, request.delivered)
+            self.service.delivery.report(self.state, name, member, request.delivered)
         if self._release(name, member, generation, request.owned, now):
             # Answered with the new generation, so that the next owner need not wait for a beat.
             self.pending.when(

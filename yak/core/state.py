@@ -76,6 +76,11 @@ class Ownership(NamedTuple):
     holder: str | None = None
     since: int | None = None
 
+    @property
+    def held_by(self) -> str:
+        """Who reads it at present, as far as is known."""
+        return self.holder or self.owner
+
 
 class Group(msgspec.Struct, frozen=True):
     """generation: of the last assignment; 0 before the first.
