@@ -352,6 +352,57 @@ def a_batch(index: int, offset: int = 0, count: int = 1, epoch: int = 1, **more:
     return ops.Append(index=index, epoch=epoch, offset=offset, count=count, **{**usual, **more})
 
 
+class Scribe:
+    """A State, and the hand that writes its operations one after the other."""
+
+    def __init__(self, state: State | None = None, *, epoch: int = 1) -> None:
+        self.state = state or State()
+        self.epoch = epoch
+        self.time = max(self.state.time, WALL_MS)
+        self.log: list[Op] = []
+
+    def write(self, kind: type[Any], **fields: Any) -> Any:
+        """Write the next operation and apply it."""
+        op = kind(index=self.state.index + 1, epoch=self.epoch, time=self.time, **fields)
+        self.state.apply(op)
+        self.log.append(op)
+        return op
+
+    def topic(self, topic: str = "t", partitions: int = 1) -> None:
+        id_ = f"t{self.state.index + 1}"
+        self.write(ops.CreateTopic, topic=topic, topic_id=id_, partitions=partitions, config={})
+
+    def append(self, count: int = 1, topic: str = "t", partition: int = 0, **more: Any) -> None:
+        offset = self.state.ends[topic, partition]
+        where = {"topic": topic, "partition": partition, "offset": offset}
+        self.write(ops.Append, count=count, size=20, crc=CRC, **where, **more)
+
+    def producer(self, number: int, client: str = "p") -> None:
+        self.write(ops.Register, role="producer", client=client, topics=["t"], producer=number)
+
+    def member(self, member: str, *topics: str, group: str = "g") -> None:
+        self.write(
+            ops.Register,
+            role="consumer",
+            client=member,
+            topics=list(topics or ["t"]),
+            group=group,
+            member=member,
+            session_ms=10_000,
+        )
+
+    def leaves(self, member: str, group: str = "g") -> None:
+        self.write(ops.Deregister, reason="asked", group=group, member=member)
+
+    def owners(self, *owners: ops.Owner, group: str = "g") -> None:
+        """A new generation."""
+        generation = self.state.group(group).generation + 1
+        self.write(ops.Assign, group=group, generation=generation, owners=list(owners))
+
+    def ack(self, offset: int, partition: int = 0, group: str = "g", **more: Any) -> None:
+        self.write(ops.Ack, group=group, offsets=[("t", partition, offset)], **more)
+
+
 def with_broker(view: m.ClusterView, broker: int, **changes: Any) -> m.ClusterView:
     """The same document, but for what it says of one broker."""
     brokers = [replace(b, **changes) if b.id == broker else b for b in view.brokers]

@@ -83,6 +83,13 @@ def test_sequences_begin_again_at_zero() -> None:
         sequences.find(five, 0, 1)
 
 
+def test_a_batch_that_ends_the_circle_is_followed_by_zero() -> None:
+    last = [a_batch(SEQUENCE_SPAN - 3, 3)]
+    assert sequences.find(last, 0, 1) is None
+    with pytest.raises(Refused, match="expected 0"):
+        sequences.find(last, 1, 1)
+
+
 @given(
     counts=st.lists(st.integers(1, 20), max_size=8),
     first=st.just(0) | st.integers(SEQUENCE_SPAN - 60, SEQUENCE_SPAN + 60),
