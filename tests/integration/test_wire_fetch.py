@@ -229,6 +229,16 @@ def test_offsets_of_what_is_not_there(leader: Wire, topic: str) -> None:
         leader.refused("UNKNOWN_PARTITION", "list_offsets", partitions=[[topic, 1]], at=at)
 
 
+def test_offsets_in_a_topic_that_is_being_created(leader: Wire, name: str) -> None:
+    """Asked in one breath with the creation: it is not on the broker's disk yet."""
+    created = leader.post("create_topic", topic=name, partitions=1)
+    asked = {at: leader.post("list_offsets", partitions=[[name, 0]], at=at) for at in (1, "latest")}
+    assert leader.answer_to(created)[0]["ok"]
+    assert leader.answer_to(asked[1])[0]["offsets"] == [[name, 0, None]]
+    assert leader.answer_to(asked["latest"])[0]["offsets"] == [[name, 0, 0]]
+    leader.produce(name, 0, ["still there"])
+
+
 def test_a_body_of_many_batches_pipelined_arrives_in_order(leader: Wire, topic: str) -> None:
     """A few megabytes, written and read again over one connection."""
     body = records("x" * 200 for _ in range(500))

@@ -258,9 +258,15 @@ class Store:
             raise StorageError(f"{topic}/{partition} cannot be read at {offset}: {e}") from e
 
     def find_offset(self, topic: str, partition: int, at_ms: int) -> int | None:
-        """Of the first operation with time >= `at_ms`.  Raises StorageError."""
+        """Of the first operation with time >= `at_ms`; None where nothing is.  Raises StorageError.
+
+        A topic whose creation is not committed yet has no partition here.
+        """
+        held = self._partitions.get((topic, partition))
+        if held is None:
+            return None
         try:
-            return self._partitions[topic, partition].find_time(at_ms)
+            return held.find_time(at_ms)
         except (OSError, Damaged) as e:
             raise StorageError(f"{topic}/{partition} cannot be read: {e}") from e
 
