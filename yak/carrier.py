@@ -7,8 +7,9 @@
     SaveEpoch, SaveCluster          storage.data_dir, durable before what follows
     Tell                            storage.story
 
-Consecutive appends go out in one write.  Where the disk refuses one, StorageFailed is told, and
-no `replicate` is answered in this turn any more, since its answer may name what was not written.
+Consecutive appends go out in one write.  Where the disk refuses one, StorageFailed is told; in
+this turn nothing more is appended, since it would leave a gap, and no `replicate` is answered,
+since its answer may name what was not written.
 
 It decides nothing, and hears nothing (broker.py does).
 """
@@ -88,14 +89,14 @@ class Carrier:
                 appends.append(effect)
                 continue
             if appends:
-                failed |= not self._append(appends)
+                failed = failed or not self._append(appends)
                 appends = []
             if failed and isinstance(effect, e.SendOps):
                 # It may promise what was not written; the follower will ask again.
                 self._hang_up(effect.conn, "the disk refused")
             else:
                 failed |= not self._carry(effect)
-        if appends:
+        if appends and not failed:
             self._append(appends)
 
     def _append(self, appends: list[e.AppendOp]) -> bool:
@@ -165,7 +166,7 @@ class Carrier:
             case e.Truncate():
                 self._truncate(effect)
             case e.Load():
-                self._tell(e.Loaded(self.store.load(effect.first, effect.last)))
+                self._load(effect)
             case e.SendFollowAnswer():
                 self._answer_follow(effect)
             case e.HangUp():
@@ -208,6 +209,16 @@ class Carrier:
             raise Fatal(
                 f"broker {self._broker} stops, its files in {self.data_dir.path} are kept: {damage}"
             ) from damage
+
+    def _load(self, effect: e.Load) -> None:
+        try:
+            loaded = self.store.load(effect.first, effect.last)
+        except StorageError as error:
+            raise Fatal(
+                f"broker {self._broker} stops: committed operations cannot be read back: {error}; "
+                "look at the disk, then start it again"
+            ) from error
+        self._tell(e.Loaded(loaded))
 
     def _apply(self, effect: e.Apply) -> None:
         try:
