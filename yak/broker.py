@@ -190,6 +190,10 @@ class Broker:
         except Fatal as fatal:
             self._fail(fatal)
             return
+        except Exception as bug:
+            # What this turn still owed is lost: who went on would beat, and answer nobody.
+            self._fail(Fatal(f"a bug: {bug!r}; its traceback stands above, the files are kept"))
+            raise
         if self.sync_always:
             self._begin_sync()
         self._set_deadline()
