@@ -97,7 +97,7 @@ class Node:
             case e.Closed():
                 self._reads.closed(event.conn)
                 if isinstance(self.role, Leader):
-                    self.role.closed(event.conn)
+                    self.role.closed(event.conn, now.mono)
             case e.Copied():
                 if isinstance(self.role, Follower):
                     self.role.copied(event, now.mono)
@@ -491,10 +491,10 @@ class Node:
         self._tell("storage_failed", reason=event.message, end=event.end)
         if isinstance(role, Leader):
             self._resign(role.epoch, f"the disk refused: {event.message}")
-        self._step_down(f"the disk refused: {event.message}")
+            self._step_down(f"the disk refused: {event.message}")
         self.log.truncate(event.end + 1)
-        if isinstance(role, Follower) and self.view is not None:
-            self._follow(self.view, now)
+        if isinstance(role, Follower):
+            role.disk_refused(f"the disk refused: {event.message}", now.mono)
 
     def _tell(self, event: str, **fields: object) -> None:
         self._out.append(e.Tell(event, fields))

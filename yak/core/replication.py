@@ -45,6 +45,8 @@ COMMIT_DELAY_S = 0.005
 PROPOSE_AGAIN_S = 0.2
 #: A link that was lost is dialled again after this long.
 REDIAL_S = 0.05
+#: After the disk refused what was copied; the leader would send the same again at once.
+DISK_AGAIN_S = 1.0
 
 
 @dataclass(slots=True)
@@ -68,8 +70,11 @@ class Progress:
     matched: int = 0
     #: When it last sent an agreed `replicate`.
     heard: float = float("-inf")
-    #: When it last had all that the leader had.
+    #: When it last had all that the leader had, on this connection or on one before.
     caught_up: float = float("-inf")
+    #: It had to leave the ISR, and has not caught up since.  In an idle log it would hold enough
+    #: to come back at once, silent as it is.
+    lagging: bool = False
     #: The leader's log end when it was last heard.
     seen_end: int = 0
     #: The commit index that this connection was told.
@@ -119,6 +124,8 @@ class Leader:
         self._look_for_leavers = True
         #: Since when yak-zk has reported each broker live, as far as this leader saw it.
         self._live_since = {b.id: now for b in view.brokers if b.live}
+        #: Of followers whose connection ended: their `caught_up`.  A lost link is not yet a lag.
+        self._last_caught_up: dict[int, float] = {}
 
     @property
     def settings(self) -> Settings:
@@ -175,7 +182,14 @@ class Leader:
                 "STALE_EPOCH",
                 f"yak-zk has not told broker {self.me} of this start of broker {request.broker}",
             )
-        self.followers[request.broker] = Progress(conn=conn, inc=request.inc, seen_end=0)
+        if min([request.next, *(first for _, first in request.epochs)]) < 1:
+            raise Refused("INVALID_REQUEST", "`next` and the epochs' first indexes count from 1")
+        self._disconnect(request.broker, now)
+        self.followers[request.broker] = Progress(
+            conn=conn,
+            inc=request.inc,
+            caught_up=self._last_caught_up.pop(request.broker, float("-inf")),
+        )
         common = self.log.common_prefix(request.epochs, request.next)
         self.out.append(e.SendFollowAnswer(conn, request.id, self.epoch, common))
         self._tell("follower_agreed", follower=request.broker, next=common, had=request.next)
@@ -197,17 +211,22 @@ class Leader:
             )
         p.matched = request.from_ - 1
         if request.from_ >= self.log.next:
-            p.caught_up = now
+            p.caught_up, p.lagging = now, False
         elif request.from_ >= p.seen_end:
-            p.caught_up = max(p.caught_up, p.heard)
+            p.caught_up, p.lagging = max(p.caught_up, p.heard), False
         p.heard, p.seen_end = now, self.log.next
         p.poll = _Poll(request.id, request.from_, request.max_bytes, now + request.wait_ms / 1000)
 
-    def closed(self, conn: int) -> None:
+    def closed(self, conn: int, now: float) -> None:
         """A connection ended: what it had acknowledged no longer counts as reachable."""
         for broker, p in list(self.followers.items()):
             if p.conn == conn:
-                del self.followers[broker]
+                self._disconnect(broker, now)
+
+    def _disconnect(self, broker: int, now: float) -> None:
+        p = self.followers.pop(broker, None)
+        if p is not None:
+            self._last_caught_up[broker] = self._caught_up(p, now)
 
     def serve(self, p: Progress, now: float) -> None:
         """Answer the poll if there is something to say."""
@@ -282,25 +301,33 @@ class Leader:
         need = max(self.committed, self.start)
         for broker, inc in self._outside:
             p = self.followers.get(broker)
-            if p is not None and p.inc == inc and p.matched >= need:
+            if p is not None and p.inc == inc and p.matched >= need and not p.lagging:
                 return broker, p
         return None
 
     def _leaving(self, now: float) -> tuple[int, str] | None:
         live = {b.id for b in self.view.brokers if b.live}
-        lag = self.settings.replica_lag_ms / 1000
+        since = now - self.settings.replica_lag_ms / 1000
         others = sorted(self.isr - {self.me})
         for broker in others:
             if broker not in live:
                 return broker, "yak-zk reports it gone"
         for broker in others:
             p = self.followers.get(broker)
-            caught_up = p.caught_up if p else self._live_since.get(broker, now)
-            if p is not None and p.poll is not None and p.poll.first >= self.log.next:
-                continue  # it has everything, and waits for more
-            if now - max(caught_up, self._live_since.get(broker, now)) > lag:
+            caught_up = self._last_caught_up.get(broker, float("-inf"))
+            if p is not None:
+                caught_up = self._caught_up(p, now)
+            # Who has just come is given the whole lag to catch up.
+            if max(caught_up, self._live_since.get(broker, now)) < since:
+                if p is not None:
+                    p.lagging = True
                 return broker, f"behind for more than {self.settings.replica_lag_ms} ms"
         return None
+
+    def _caught_up(self, p: Progress, now: float) -> float:
+        """When a follower last had everything: now, while it waits for more."""
+        waits = p.poll is not None and p.poll.first >= self.log.next
+        return now if waits else p.caught_up
 
     def _propose(self, isr: frozenset[int], incs: dict[int, str], why: str, broker: int) -> None:
         self.proposal = Proposal(self.view.version, isr, incs)
@@ -410,8 +437,10 @@ class Follower:
 
     @property
     def poll_ms(self) -> int:
-        """A poll ends well within the replica lag, or an idle follower would look dead."""
-        return max(1, self.view.settings.replica_lag_ms // 3)
+        """A poll ends well within the replica lag, or an idle follower would look dead to the
+        leader; and well within the session, or an idle leader would look dead to its follower."""
+        settings = self.view.settings
+        return max(1, min(settings.replica_lag_ms, settings.session_ms) // 3)
 
     def _dial(self) -> None:
         info = next(b for b in self.view.brokers if b.id == self.leader)
@@ -433,6 +462,12 @@ class Follower:
         self.agreed = self._owes_replicate = False
         self._redial_at = now + REDIAL_S
         self.out.append(e.Tell("leader_link_lost", {"leader": self.leader, "reason": reason}))
+
+    def disk_refused(self, reason: str, now: float) -> None:
+        """What was copied is not in the log: begin anew, a little later."""
+        self.out.append(e.Undial(self.link))
+        self.link_down(self.link, reason, now)
+        self._redial_at = now + DISK_AGAIN_S
 
     def follow_answered(self, event: e.FollowAnswered, committed: int, now: float) -> None:
         """Cut our log to the common prefix, then ask for what comes next."""
