@@ -235,7 +235,6 @@ class OpLog:
     def _note_durable(self) -> None:
         if self._job is not None and self._job.done:
             self._durable = max(self._durable, self._job.index)
-            self._job = None
 
     # -- Cutting ----------------------------------------------------------------------------------
 
