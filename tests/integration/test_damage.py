@@ -74,26 +74,24 @@ def check_refused(cluster: Cluster, *expected: object) -> None:
         wire.produce("t", 0, ["life goes on"])
 
 
-@pytest.mark.parametrize("cut", [1, 2, 30, 150], ids=lambda cut: f"{cut}-bytes-short")
-def test_a_torn_tail_is_cut_and_the_broker_rejoins(cluster: Cluster, cut: int) -> None:
-    path = last_segment(cluster)
-    data = path.read_bytes()
-    path.write_bytes(data[:-cut])
-    cluster.start(VICTIM)
-    check_whole(cluster)
-    assert "torn" in cluster.brokers[VICTIM].stderr()
+def test_a_torn_tail_is_cut_and_the_broker_rejoins(cluster: Cluster) -> None:
+    for cut in (1, 2, 30, 150):
+        path = last_segment(cluster)
+        path.write_bytes(path.read_bytes()[:-cut])
+        cluster.start(VICTIM)
+        check_whole(cluster)
+        assert "torn" in cluster.brokers[VICTIM].stderr(), f"{cut} bytes were missing"
+        cluster.kill(VICTIM)
 
 
-@pytest.mark.parametrize(
-    "rubbish",
-    [b"{", b"\x00" * 4096, b'{"index":', b"\xff" * 10, b"\n"],
-    ids=["brace", "zeros", "half-a-line", "noise", "newline"],
-)
-def test_rubbish_behind_the_last_operation_is_cut(cluster: Cluster, rubbish: bytes) -> None:
-    path = last_segment(cluster)
-    path.write_bytes(path.read_bytes() + rubbish)
-    cluster.start(VICTIM)
-    check_whole(cluster)
+def test_rubbish_behind_the_last_operation_is_cut(cluster: Cluster) -> None:
+    for rubbish in (b"{", b"\x00" * 4096, b'{"index":', b"\xff" * 10, b"\n"):
+        path = last_segment(cluster)
+        path.write_bytes(path.read_bytes() + rubbish)
+        cluster.start(VICTIM)
+        check_whole(cluster)
+        assert "torn" in cluster.brokers[VICTIM].stderr(), rubbish[:10]
+        cluster.kill(VICTIM)
 
 
 def test_every_log_torn_at_once(cluster: Cluster) -> None:

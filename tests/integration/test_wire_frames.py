@@ -206,7 +206,7 @@ def narrow(make_cluster: MakeCluster) -> Cluster:
     return make_cluster(
         ids=[1],
         zk_options=("--min-insync-replicas", "1"),
-        broker_options=(*limits, "--max-frame-bytes", "2000000"),
+        broker_options=(*limits, "--max-frame-bytes", "2000000", "--max-partitions", "20"),
     )
 
 
@@ -215,6 +215,7 @@ def test_limits_of_connections_frames_and_requests(narrow: Cluster) -> None:
     _check_slow_frame(narrow)
     _check_pipelined_beyond_the_limit(narrow)
     _check_max_frame(narrow)
+    _check_max_partitions(narrow)
     _check_max_connections(narrow)
     with narrow.connect_leader() as wire:
         wire.ok("status")
@@ -246,6 +247,13 @@ def _check_max_frame(narrow: Cluster) -> None:
         answer, _ = wire.receive()
         assert_refused(answer, "FRAME_TOO_LARGE")
         assert "2000000" in answer["message"]
+
+
+def _check_max_partitions(narrow: Cluster) -> None:
+    with narrow.connect(1) as wire:
+        wire.ok("create_topic", topic="widest", partitions=20)
+        answer = wire.refused("INVALID_CONFIG", "create_topic", topic="wider", partitions=21)
+        assert "20" in answer["message"]
 
 
 def _check_max_connections(narrow: Cluster) -> None:

@@ -329,14 +329,14 @@ def test_configs_that_are_not_allowed(leader: Wire, name: str, config: Fields) -
     assert name not in leader.ok("metadata")["topics"]
 
 
-def test_a_topic_of_the_most_partitions(shared: Cluster, leader: Wire, name: str) -> None:
-    leader.ok("create_topic", topic=name, partitions=10_000)
-    assert leader.produce(name, 9_999, ["last"])["partitions"] == 10_000
+def test_a_topic_of_many_partitions(shared: Cluster, leader: Wire, name: str) -> None:
+    leader.ok("create_topic", topic=name, partitions=200)
+    assert leader.produce(name, 199, ["last"])["partitions"] == 200
     shared.wait_level()
     for broker in shared.ids:
         with shared.connect(broker) as wire:
-            assert [op.values for op in wire.read_all(name, 9_999)] == [["last"]]
-            refused, _ = wire.fetch(name, 10_000, 0)
+            assert [op.values for op in wire.read_all(name, 199)] == [["last"]]
+            refused, _ = wire.fetch(name, 200, 0)
             assert refused["error"] == "UNKNOWN_PARTITION"
 
 
