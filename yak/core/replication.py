@@ -184,6 +184,10 @@ class Leader:
             )
         if min([request.next, *(first for _, first in request.epochs)]) < 1:
             raise Refused("INVALID_REQUEST", "`next` and the epochs' first indexes count from 1")
+        old = self.followers.get(request.broker)
+        if old is not None and old.conn != conn:
+            # Whoever is there would wait for an answer that never comes.
+            self.out.append(e.HangUp(old.conn, f"broker {request.broker} follows anew"))
         self._disconnect(request.broker, now)
         self.followers[request.broker] = Progress(
             conn=conn,

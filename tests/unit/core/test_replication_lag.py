@@ -70,6 +70,16 @@ def test_a_silent_follower_that_holds_everything_comes_back_only_when_it_is_hear
     assert proposed(book) == [[1, 2, 3]]
 
 
+def test_a_follower_that_follows_anew_is_not_left_waiting_on_its_older_connection() -> None:
+    book, two, _ = Playbook.of_three()
+    older = two.conn
+    two.follow()
+    assert [effect.conn for effect in book.seen(e.HangUp)] == [older]
+    book.tell(e.Closed(older))
+    two.holds()
+    assert [entry.id for entry in book.node.status(book.now).followers] == [2, 3]
+
+
 @pytest.mark.parametrize("field", ["next", "epochs"])
 def test_a_follow_that_counts_from_nought_is_refused(field: str) -> None:
     book, _, _ = Playbook.of_three()
