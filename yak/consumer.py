@@ -19,6 +19,8 @@
 
 Fetching is `net.fetcher`'s, the group `net.membership`'s, what lies between `core.inbox`'s.  There
 is no seeking.
+
+One file of more than 400 lines, since the two say the same words, and are read side by side.
 """
 
 from __future__ import annotations

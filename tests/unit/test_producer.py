@@ -365,15 +365,15 @@ async def test_a_full_buffer_makes_send_wait_and_loses_nothing() -> None:
 
 
 async def test_a_buffer_that_stays_full_is_said() -> None:
-    async with producing(
-        buffer_bytes=120, batch_records=1, max_block_ms=100, delivery_timeout=1
-    ) as (
+    async with producing(buffer_bytes=120, batch_records=1, max_block_ms=1000) as (
         town,
         producer,
     ):
         town[1].on("produce", lambda _: SILENT)
         with pytest.raises(errors.TimeoutError, match="full"):
             await producer.send_many("t", ["x" * 40] * 3)
+        town[1].on("produce", town.produce)
+        town[1].hang_up()
 
 
 async def test_topics_that_cannot_be_are_said_at_once() -> None:

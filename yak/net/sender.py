@@ -1,4 +1,4 @@
-"""A producer's batches on their way: sequences, answers, sending again, registration.
+"""A producer's batches on their way: sequences, answers, sending again.
 
 For each partition a *lane*: its queue of batches, and those in flight under one producer id.
 
@@ -12,14 +12,11 @@ Rules:
 * What became of each request is told to the lane's `InFlight`, which decides what is sent when;
   here its words are carried out.  Only acks "all" is idempotent: with acks 1 a batch that is sent
   again may be stored twice; with acks 0 nothing is ever sent again.
-* One producer id is registered, with the first topic.  A topic that does not exist is made by
-  registering again: that gives a newer id, which lanes use from their beginning.  A lane that
-  must renew takes the newest id; if it is its own, another is registered.
+* A lane begins with the newest producer id (`net.registration`); one that must renew takes the
+  newest, and if that is its own, another is registered.
 * A batch that is not acknowledged within `delivery_timeout` fails.
 * UNKNOWN_TOPIC: the topic was deleted, or this broker does not know it yet; it is registered
   again (which makes it) and the batch sent again, until its time is over.
-* A heartbeat keeps ids registered while nothing is sent; metadata is asked for now and then, so
-  that an idle producer learns of new partitions.
 
 It runs on one event loop and is called from there only; the accumulator is what threads share.
 """
@@ -29,12 +26,10 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, Literal
-
-from msgspec import UNSET, UnsetType
 
 from yak import errors
 from yak import messages as m
@@ -44,6 +39,7 @@ from yak.errors import ProducerFencedError, YakError
 from yak.model import BATCHES_REMEMBERED
 from yak.net.cluster import Cluster
 from yak.net.connection import Connection, read_answer
+from yak.net.registration import Registration
 from yak.net.tasks import spawn
 from yak.protocol import Frame
 
@@ -113,6 +109,13 @@ class Sender:
         chance: Callable[[], float] = random.random,
     ) -> None:
         self.statistics = Statistics()
+        self.registration = Registration(
+            cluster,
+            accumulator,
+            client=rules.client,
+            metadata_max_age_s=rules.metadata_max_age_s,
+            chance=chance,
+        )
         #: Whether more may be added.
         self.accepting = True
         #: Why no more can be sent, ever.
@@ -122,91 +125,12 @@ class Sender:
         self._rules = rules
         self._chance = chance
         self._lanes: dict[Queue, _Lane] = {}
-        #: The newest registered id; `_ids` are all that lanes may use.
-        self._producer: int | None = None
-        self._ids: set[int] = set()
-        self._session_s = 30.0
-        self._registering: asyncio.Lock = asyncio.Lock()
         self._looking: asyncio.Task[None] | None = None
         self._renewing: dict[_Lane, asyncio.Task[None]] = {}
         self._remaking: dict[str, asyncio.Task[None]] = {}
         self._closed = False
         cluster.on_change = self.pump_all
-        self._keeper = spawn(self._keep_alive(), name="producer's heartbeat")
-
-    # -- topics and registration ------------------------------------------------------------------
-
-    async def topic(self, name: str, timeout_s: float) -> Topic:
-        """The topic with its partitions; made by the cluster if need be.
-
-        Raises UNKNOWN_TOPIC (auto-creation is off), INVALID_TOPIC, TimeoutError.
-        """
-        deadline = time.monotonic() + timeout_s
-        async with self._registering:
-            topic = self._accumulator.topics.get(name)
-            if topic is not None:
-                return topic
-            self._cluster.interest.add(name)
-            try:
-                partitions = await self._partitions_of(name, deadline)
-            except BaseException:
-                self._cluster.interest.discard(name)
-                raise
-            topic = Topic(name, partitions, int(self._chance() * partitions))
-            self._accumulator.topics[name] = topic
-            return topic
-
-    async def _partitions_of(self, name: str, deadline: float) -> int:
-        if self._producer is not None:
-            answer = await self._cluster.metadata([name], timeout_s=_left(deadline))
-            known = answer.topics[name].partitions if name in answer.topics else UNSET
-            if not isinstance(known, UnsetType):
-                return known
-        return (await self._register([name], _left(deadline))).topics[name].partitions
-
-    async def _register(self, topics: Sequence[str], timeout_s: float) -> m.ProducerAnswer:
-        request = m.Register(id=0, role="producer", client=self._rules.client, topics=list(topics))
-        answer, _ = await self._cluster.ask_leader(request, m.ProducerAnswer, timeout_s=timeout_s)
-        self._producer = answer.producer
-        self._ids.add(answer.producer)
-        self._session_s = answer.session_ms / 1000
-        return answer
-
-    async def _keep_alive(self) -> None:
-        beaten_at = time.monotonic()
-        while True:
-            await asyncio.sleep(min(self._rules.metadata_max_age_s, self._session_s / 3))
-            try:
-                await self._ask_partitions()
-                if time.monotonic() - beaten_at >= self._session_s / 4:
-                    for producer in list(self._ids):
-                        await self._beat(producer)
-                    beaten_at = time.monotonic()
-            except YakError:
-                continue  # what is sent meets the same trouble, and reports it
-
-    async def _ask_partitions(self) -> None:
-        if not self._accumulator.topics:
-            return
-        answer = await self._cluster.metadata(
-            list(self._accumulator.topics), timeout_s=self._rules.metadata_max_age_s
-        )
-        for name, entry in answer.topics.items():
-            topic = self._accumulator.topics.get(name)
-            if topic is not None and not isinstance(entry.partitions, UnsetType):
-                topic.grow(entry.partitions)
-
-    async def _beat(self, producer: int) -> None:
-        try:
-            await self._cluster.ask_leader(
-                m.Heartbeat(id=0, producer=producer),
-                m.HeartbeatAnswer,
-                timeout_s=self._session_s / 3,
-            )
-        except errors.TimeoutError:
-            raise
-        except YakError:  # it is forgotten: lanes that use it find out and renew
-            self._ids.discard(producer)
+        self._keeper = spawn(self.registration.run(), name="producer's heartbeat")
 
     # -- sending ----------------------------------------------------------------------------------
 
@@ -216,7 +140,7 @@ class Sender:
             lane = self._lanes.get(queue)
             if lane is None:
                 topic = self._accumulator.topics[queue.topic]
-                lane = self._lanes[queue] = _Lane(topic, queue, self._producer)
+                lane = self._lanes[queue] = _Lane(topic, queue, self.registration.newest)
             self._pump(lane)
 
     def pump_all(self) -> None:
@@ -381,15 +305,14 @@ class Sender:
     async def _renew(self, lane: _Lane) -> None:
         """A new producer id for a partition whose old one the log does not follow any more."""
         try:
-            async with self._registering:
-                while lane.producer == self._producer:
-                    try:
-                        await self._register([], _REQUEST_S)
-                    except YakError:
-                        await asyncio.sleep(_RETRY_S)
+            while lane.producer == self.registration.newest:
+                try:
+                    await self.registration.renew(lane.producer, _REQUEST_S)
+                except YakError:
+                    await asyncio.sleep(_RETRY_S)
         finally:
             self._renewing.pop(lane, None)
-        lane.producer = self._producer
+        lane.producer = self.registration.newest
         for entry in lane.flight.renew():
             self._fail(
                 entry.item,
@@ -411,8 +334,7 @@ class Sender:
     async def _remake(self, name: str) -> None:
         """Register with the topic again, which makes it where that is allowed."""
         try:
-            async with self._registering:
-                await self._register([name], _REQUEST_S)
+            await self.registration.make_again(name, _REQUEST_S)
         except YakError:
             await asyncio.sleep(_RETRY_S)  # the batch is sent again; then this is, too
         finally:
@@ -454,16 +376,4 @@ class Sender:
                 lane.timer.cancel()
         for batch in list(self._accumulator.unfinished):
             self._fail(batch, YakError("the producer was closed before", name="CLOSED"))
-        await asyncio.gather(*(self._goodbye(one, timeout_s) for one in self._ids))
-
-    async def _goodbye(self, producer: int, timeout_s: float) -> None:
-        try:
-            await self._cluster.ask_leader(
-                m.Deregister(id=0, producer=producer), m.Done, timeout_s=timeout_s
-            )
-        except YakError:
-            return  # its silence says the same, later
-
-
-def _left(deadline: float) -> float:
-    return max(0.001, deadline - time.monotonic())
+        await self.registration.goodbye(timeout_s)

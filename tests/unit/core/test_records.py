@@ -87,10 +87,10 @@ def test_what_is_no_record_is_refused_where_it_is_sent(value: Any, key: Any) -> 
 def test_bad_headers_and_timestamps_are_refused() -> None:
     for headers in ([("a", 1)], [(1, "a")]):
         with pytest.raises(YakError):
-            encode_record("v", None, headers)  # type: ignore[arg-type]
+            encode_record("v", None, headers)  # type: ignore[arg-type]  # that is the point
     for timestamp in (-1, 1.5, True):
         with pytest.raises(YakError):
-            encode_record("v", None, None, timestamp)  # type: ignore[arg-type]
+            encode_record("v", None, None, timestamp)  # type: ignore[arg-type]  # likewise
 
 
 def test_a_tombstone_is_none_and_only_none() -> None:
