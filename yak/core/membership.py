@@ -52,7 +52,7 @@ class Membership:
             if producer.gone_ms is None:
                 self._producers.open(number, self._producer_session_s, now.mono)
             else:
-                self._remember_gone(number, producer.gone_ms, now)
+                self._remember_gone(number, now)
         for name, group in self.state.groups.items():
             for member, info in group.members.items():
                 self._members.open((name, member), info.session_ms / 1000, now.mono)
@@ -61,9 +61,9 @@ class Membership:
     def _producer_session_s(self) -> float:
         return self.limits.producer_session_ms / 1000
 
-    def _remember_gone(self, producer: int, gone_ms: int, now: Now) -> None:
-        left_ms = gone_ms + self.limits.producer_retention_ms - now.wall_ms
-        self._gone.open(producer, max(left_ms, 0) / 1000, now.mono)
+    def _remember_gone(self, producer: int, now: Now) -> None:
+        """A new leader keeps it for the full time again: between two clocks nothing is sure."""
+        self._gone.open(producer, self.limits.producer_retention_ms / 1000, now.mono)
 
     # -- register --------------------------------------------------------------------------------
 
@@ -345,7 +345,7 @@ class Membership:
         for number in self._producers.expired(now.mono):
             if number in self.tail.producers:
                 self._log_gone(now, reason="expired", producer=number)
-                self._remember_gone(number, now.wall_ms, now)
+                self._remember_gone(number, now)
                 self.out.append(e.Tell("producer_expired", {"producer": number}))
         for number in self._gone.expired(now.mono):
             producer = self.tail.producers.get(number)

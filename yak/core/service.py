@@ -215,9 +215,14 @@ class Service:
                     high_watermark=end,
                 )
         if not request.reset and self._changes_nothing(request):
-            # Nothing to log; what it repeats may still be on its way.
-            self.pending.when(self.pending.last, asked.conn, request, m.Done(), now)
-            return
+            if self.pending.last > self.state.index:
+                # What it repeats may still be on its way: that is committed by then.
+                self.pending.when(self.pending.last, asked.conn, request, m.Done(), now)
+                return
+            if now.mono < self.standing(now).lease_until:
+                self.reply_leased(asked, m.Done(), now)
+                return
+            # Another leader may have moved the group back: only the log can tell.
         self.admit(now)
         op = self.pending.append(
             ops.Ack,
