@@ -93,7 +93,8 @@ class Desk:
     ) -> None:
         match request:
             case m.CreateTopic():
-                self.topics.create(asked, request, now)
+                if not self.topics.create(asked, request, now):
+                    return
             case m.CreatePartitions():
                 self.topics.create_partitions(asked, request, now)
             case m.AlterTopic():

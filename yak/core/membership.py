@@ -47,7 +47,8 @@ class Membership:
         self._members: Sessions[tuple[str, str]] = Sessions()
         #: Gone producers, until they are forgotten.
         self._gone: Sessions[int] = Sessions()
-        self._had_lease = False
+        #: The lease as it was at the last look; it may have lapsed and come back since.
+        self._leased_until = float("-inf")
         for number, producer in self.state.producers.items():
             if producer.gone_ms is None:
                 self._producers.open(number, self._producer_session_s, now.mono)
@@ -218,6 +219,9 @@ class Membership:
         """Forget a group without members, and its offsets; an unknown one is gone already."""
         if self.tail.group(request.group).members:
             raise Refused("GROUP_NOT_EMPTY", f"group '{request.group}' still has members")
+        if request.group not in self.tail.groups and request.group not in self.state.groups:
+            self.service.reply_leased(asked, m.Done(), now)
+            return
         self.service.admit(now)
         if request.group in self.tail.groups:
             self._log_gone(now, reason="deleted", group=request.group)
@@ -330,13 +334,14 @@ class Membership:
 
     def tick(self, now: Now) -> None:
         """Log who has fallen silent, if this leader may judge that."""
-        standing = self.service.standing(now)
-        has_lease = now.mono < standing.lease_until
-        if has_lease and not self._had_lease:
+        lapsed = now.mono >= self._leased_until
+        self._leased_until = self.service.standing(now).lease_until
+        if now.mono >= self._leased_until:
+            return
+        if lapsed:
             self._producers.restart(now.mono)
             self._members.restart(now.mono)
-        self._had_lease = has_lease
-        if not has_lease or not self.service.can_write(now):
+        if not self.service.can_write(now):
             return
         self._expire_producers(now)
         self._expire_members(now)

@@ -141,8 +141,8 @@ class Pending:
 
     @property
     def idle(self) -> bool:
-        """Nobody waits for anything."""
-        return not self._waiting and not self._waiting_disk
+        """Nobody waits for anything any more: whoever does has a deadline."""
+        return self.next_deadline() == float("inf")
 
     def next_deadline(self) -> float:
         while self._deadlines and self._deadlines[0][2].done:

@@ -199,6 +199,16 @@ class Service:
             self._check_partition(topic, partition, self.topic(topic))
         return [(topic, partition) for topic, partition in where]
 
+    def _bounds(self, tp: TopicPartition) -> tuple[int, int]:
+        """Log start and high watermark; 0 and 0 of a topic whose creation is not committed.
+
+        Under its name State may still have an older topic, whose deletion is not committed either.
+        """
+        committed = self.state.topics.get(tp[0])
+        if committed is None or committed.topic_id != self.tail.topics[tp[0]].topic_id:
+            return 0, 0
+        return self.state.start(tp), self.state.ends.get(tp, 0)
+
     # -- acknowledgements and offsets ------------------------------------------------------------
 
     def ack(self, asked: e.Asked, request: m.Ack, now: Now) -> None:
@@ -206,7 +216,7 @@ class Service:
         self._check_acker(request)
         for topic, partition, offset in request.offsets:
             tp = self.existing([(topic, partition)])[0]
-            start, end = self.state.start(tp), self.state.ends.get(tp, 0)
+            start, end = self._bounds(tp)
             if offset > end:
                 raise Refused(
                     "OFFSET_OUT_OF_RANGE",
@@ -280,7 +290,7 @@ class Service:
             return
         latest = request.at == "latest"
         offsets: list[tuple[str, int, int | None]] = [
-            (*tp, self.state.ends.get(tp, 0) if latest else self.state.start(tp)) for tp in where
+            (*tp, self._bounds(tp)[latest]) for tp in where
         ]
         self.reply_leased(asked, m.OffsetsAnswer(offsets=offsets), now)
 
@@ -301,8 +311,11 @@ MAX_NAME = 249
 
 def check_name(what: str, name: str) -> None:
     """Free text, but neither endless nor, for a group, empty."""
-    if len(name) > MAX_NAME or (what == "group" and not name):
-        raise Refused("INVALID_REQUEST", f"`{what}` has {len(name)} characters; at most {MAX_NAME}")
+    least = 1 if what == "group" else 0
+    if not least <= len(name) <= MAX_NAME:
+        raise Refused(
+            "INVALID_REQUEST", f"`{what}` has {len(name)} characters, not {least} to {MAX_NAME}"
+        )
 
 
 def unknown_member(member: str, group: str) -> str:

@@ -41,18 +41,20 @@ class Topics:
 
     # -- requests: each writes its operation and answers when it is applied -----------------------
 
-    def create(self, asked: e.Asked, request: m.CreateTopic, now: Now) -> None:
+    def create(self, asked: e.Asked, request: m.CreateTopic, now: Now) -> bool:
+        """Whether it was written: it may be there already, and not committed yet."""
         partitions = self.default_partitions if request.partitions is UNSET else request.partitions
         self.check_name(request.topic)
         self._check_partitions(partitions)
         self._check_config(request.config)
         if request.topic in self.tail.topics:
             self._answer_exists(asked, request, now)
-            return
+            return False
         self._check_room()
         self.service.admit(now)
         self.write(request.topic, partitions, request.config, now)
         self._answer(asked, request, request.topic, now)
+        return True
 
     def _answer_exists(self, asked: e.Asked, request: m.CreateTopic, now: Now) -> None:
         """Said once it is sure: the other creation may not be committed yet."""

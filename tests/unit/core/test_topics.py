@@ -1,0 +1,133 @@
+"""Topics created, grown, altered and deleted; all that can be wrong is refused before a write."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.support.playbook import Playbook
+from yak import messages as m
+from yak.config import FRAME_OVERHEAD_BYTES, Limits
+from yak.core import events as e
+from yak.core import ops
+
+
+@pytest.fixture
+def book() -> Playbook:
+    return Playbook.alone()
+
+
+def create(id_: int, topic: str = "t", **more: Any) -> m.CreateTopic:
+    return m.CreateTopic(id=id_, topic=topic, **more)
+
+
+def test_a_topic_is_created_and_answered_when_it_is_committed(book: Playbook) -> None:
+    book.disk.slow = True
+    assert book.ask(create(1, partitions=2, config={"retention_ms": 5})) is None
+    book.sync()
+    topic = book.state.topics["t"]
+    assert (topic.partitions, topic.config) == (2, {"retention_ms": 5})
+    answer = book.answer(1)
+    assert (answer.topic, answer.topic_id, answer.partitions) == ("t", topic.topic_id, 2)
+
+
+def test_without_partitions_it_has_the_broker_s_default(book: Playbook) -> None:
+    assert book.ask(create(1)).partitions == 3
+
+
+def test_a_topic_made_again_is_another_one(book: Playbook) -> None:
+    first = book.ask(create(1)).topic_id
+    assert book.ask(m.DeleteTopic(id=2, topic="t")).ok
+    assert book.ask(create(3)).topic_id != first
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../../etc/passwd", "a" * 250, "ä", "a\n"])
+def test_a_name_that_is_no_safe_directory_is_refused(book: Playbook, name: str) -> None:
+    assert book.ask(create(1, name)).error == "INVALID_TOPIC"
+    assert book.written() == []
+
+
+@pytest.mark.parametrize("partitions", [0, -1, 10_001])
+def test_a_number_of_partitions_out_of_range_is_refused(book: Playbook, partitions: int) -> None:
+    assert book.ask(create(1, partitions=partitions)).error == "INVALID_CONFIG"
+    assert book.written() == []
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"colour": 1},
+        {"retention_ms": -2},
+        {"retention_ms": 1.5},
+        {"retention_ms": True},
+        {"retention_ms": "5"},
+        {"retention_ms": None},
+        {"segment_bytes": 1023},
+        {"max_batch_bytes": 0},
+        {"max_batch_bytes": Limits().max_frame_bytes - FRAME_OVERHEAD_BYTES + 1},
+    ],
+)
+def test_a_config_that_says_nothing_sensible_is_refused(
+    book: Playbook, config: dict[str, Any]
+) -> None:
+    refusal = book.ask(create(1, config=config))
+    assert refusal.error == "INVALID_CONFIG"
+    assert next(iter(config)) in refusal.message
+    assert book.written() == []
+    assert book.ask(create(2)).ok
+    assert book.ask(m.AlterTopic(id=3, topic="t", config=config)).error == "INVALID_CONFIG"
+
+
+def test_a_topic_that_exists_is_not_created_again(book: Playbook) -> None:
+    book.ask(create(1))
+    assert book.ask(create(2)).error == "TOPIC_EXISTS"
+    assert book.written() == []
+
+
+def test_that_it_exists_is_said_once_it_is_sure(book: Playbook) -> None:
+    """The other creation may yet be lost with its leader."""
+    book.disk.slow = True
+    book.ask(create(1))
+    assert book.ask(create(2)) is None
+    book.sync()
+    assert book.answer(1).ok
+    assert book.answer(2).error == "TOPIC_EXISTS"
+
+
+def test_a_topic_grows_and_never_shrinks(book: Playbook) -> None:
+    book.ask(create(1, partitions=2))
+    assert book.ask(m.CreatePartitions(id=2, topic="t", partitions=4)).partitions == 4
+    for id_, total in ((3, 4), (4, 1), (5, 10_001)):
+        answer = book.ask(m.CreatePartitions(id=id_, topic="t", partitions=total))
+        assert answer.error == "INVALID_CONFIG"
+    assert book.ask(m.CreatePartitions(id=6, topic="u", partitions=4)).error == "UNKNOWN_TOPIC"
+
+
+def test_altering_sets_what_is_named_and_keeps_the_rest(book: Playbook) -> None:
+    book.ask(create(1, config={"retention_ms": 5, "segment_bytes": 2048}))
+    assert book.ask(m.AlterTopic(id=2, topic="t", config={"retention_ms": 7})).ok
+    assert book.state.topics["t"].config == {"retention_ms": 7, "segment_bytes": 2048}
+    assert book.ask(m.AlterTopic(id=3, topic="u", config={})).error == "UNKNOWN_TOPIC"
+
+
+def test_a_topic_is_deleted_once(book: Playbook) -> None:
+    made = book.ask(create(1))
+    assert book.ask(m.DeleteTopic(id=2, topic="t")).ok
+    (effect,) = book.seen(e.AppendOp)
+    assert isinstance(effect.op, ops.DeleteTopic)
+    assert effect.op.topic_id == made.topic_id
+    assert book.ask(m.DeleteTopic(id=3, topic="t")).error == "UNKNOWN_TOPIC"
+
+
+def test_there_is_a_most_of_topics_those_under_way_included() -> None:
+    book = Playbook.alone(limits=Limits(max_topics=2))
+    book.disk.slow = True
+    book.ask(create(1, "a"))
+    book.ask(create(2, "b"))
+    assert book.ask(create(3, "c")).error == "OVERLOADED"
+    book.sync()
+    assert book.ask(create(4, "c")).error == "OVERLOADED"
+    register = m.Register(id=5, role="producer", topics=["a", "c"])
+    assert book.ask(register).error == "OVERLOADED"
+    assert book.written() == []
