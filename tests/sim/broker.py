@@ -174,12 +174,13 @@ class SimBroker(Server):
         self.slow_sync = 0.0
         #: The disk may have lost what was acknowledged, within what is promised (fsync=never).
         self.excused = False
-        #: Since its disk last may have lost something, it has joined, and said so.
-        self.known_whole = True
+        #: Since its disk last may have lost something, yak-zk has recorded that.
+        self.recorded = True
         self.full = False
         self.leaving = False
         #: Turns that it has wanted at once, in a row, without news.
         self.restless = 0
+        self.looked_at = 0.0
         #: The life in which `broker` was made; before it is, there is nothing to look at.
         self.ready_in = 0
 
@@ -286,8 +287,12 @@ class SimBroker(Server):
 
     def _check_rest(self) -> None:
         """A broker that has nothing to do rests until there is something."""
-        inbox = self.broker._inbox
-        self.restless = self.restless + 1 if inbox and type(inbox[0]) is e.Tick else 0
+        inbox, now = self.broker._inbox, self.scheduler.now
+        if not inbox or type(inbox[0]) is not e.Tick:
+            self.restless = 0
+        elif now > self.looked_at:  # else it works off what came due while it was stopped
+            self.restless += 1
+        self.looked_at = now
         if self.restless > RESTLESS_TURNS:
             self.world.judge.fail(f"rest: {self.name} turns {self.restless} times without an event")
 

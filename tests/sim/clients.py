@@ -187,9 +187,9 @@ class Producer(Client):
         self._pump_later(now)
 
     def _pause(self) -> float:
-        """Between two new batches: often none at all."""
+        """Between two new batches: often so short that the first is still on its way."""
         if self.rng.random() < 0.5:
-            return 0.0
+            return 0.004 * self.rng.random()
         return self.world.setup.pace_s * self.rng.random()
 
     def _pump_later(self, now: float) -> None:
@@ -261,6 +261,9 @@ class Sender(Client):
         return not self.left
 
     def ready(self) -> None:
+        if self.rng.random() < 0.2 and self.left and not self._asking:
+            self.go_elsewhere()  # it may know better than the others who leads
+            return
         if not self.left or self._asking or not self.connected():
             return
         self.left -= 1
@@ -344,7 +347,7 @@ class Watcher(Client):
     def _look(self) -> None:
         if self.world.finishing:
             return
-        self.after(0.02 + 0.3 * self.rng.random() ** 2, self._look)
+        self.after(0.05 + 0.4 * self.rng.random() ** 2, self._look)
         if self.connected():
             history = self.world.judge.history
             least = [history.end(tp) for tp in self._where]

@@ -138,6 +138,8 @@ class Scheduler:
     def __init__(self, rng: random.Random) -> None:
         self.rng = rng
         self.now = 0.0
+        #: A turn of an event loop always takes as long to begin.
+        self.even = False
         self.current: Process | None = None
         self.steps = 0
         self._heap: list[tuple[float, int, Timer]] = []
@@ -242,7 +244,9 @@ class Loop:
         self._work_s = work_s
 
     def call_soon(self, fn: Callable[..., object], *args: Any) -> Timer:
-        return self._process.after(self._process.scheduler.rng.random() * TURN_S, fn, *args)
+        scheduler = self._process.scheduler
+        wait = TURN_S if scheduler.even else TURN_S * scheduler.rng.random()
+        return self._process.after(wait, fn, *args)
 
     def call_later(self, delay: float, fn: Callable[..., object], *args: Any) -> Timer:
         return self._process.after(delay, fn, *args)

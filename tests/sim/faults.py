@@ -84,8 +84,8 @@ SPREAD_S: Final = 0.5
 @dataclass(frozen=True)
 class Fault:
     """target, other: "leader", "follower", "any", "zk"; who told the step, "teller", and whom it
-    is about, "subject".  other: the far end of a cut.  Times in seconds; at: since the
-    beginning; after: since the step.
+    is about, "subject".  other: the far end of a cut; both: both ways for certain.  Times in
+    seconds; at: since the beginning; after: since the step.
     """
 
     at: float
@@ -96,15 +96,23 @@ class Fault:
     after: float = 0.0
     fuse: int | None = None
     other: str = "any"
+    both: bool = False
 
 
 def plan(rng: random.Random, setup: Setup) -> list[Fault]:
-    """Faults for one run: of a few kinds that this run is about, and now and then another."""
-    kinds = [kind for kind in _KINDS if rng.random() < 0.5] or list(_KINDS)
-    count = rng.randint(0, 2 + int(setup.chaos_s))
-    faults = [_one(rng, setup, kinds) for _ in range(count)]
-    for _ in range(rng.choice((0, 1, 2, 3))):
-        faults += rng.choice((_several, _window, _window, _takeover))(rng, setup)
+    """Faults for one run, of what it is about: `setup.area`."""
+    faults: list[Fault] = []
+    if setup.area in ("isr", "power"):
+        for _ in range(rng.randint(3, 4)):
+            faults += rng.choice((_window, _window, _relay))(rng, setup)
+    elif setup.area == "takeover":
+        for _ in range(rng.randint(2, 3)):
+            faults += _takeover(rng, setup)
+    else:
+        kinds = [kind for kind in _KINDS if rng.random() < 0.5] or list(_KINDS)
+        faults += [_one(rng, setup, kinds) for _ in range(rng.randint(0, 3 + int(setup.chaos_s)))]
+        for _ in range(rng.randint(0, 2)):
+            faults += rng.choice((_several, _window, _takeover, _relay))(rng, setup)
     return sorted(faults, key=lambda fault: fault.at)
 
 
@@ -145,20 +153,48 @@ def _window(rng: random.Random, setup: Setup) -> list[Fault]:
     """
     at = _time(rng, setup)
     how = rng.choice(("kill", "power", "isolate", "pause", "cut"))
-    lasts = 0.1 + 2.0 * rng.random() ** 2
-    faults = [Fault(at, how, "follower", lasts, other="leader")]
+    if setup.area == "power":
+        how = "power"
+    lasts = 0.2 + 1.3 * rng.random()
+    faults = [Fault(at, how, "follower", lasts, other="leader", both=True)]
     at, on = at + 0.02, rng.choice(("joining", "joining", "leaving", "isr_changed"))
     one, other = rng.choice((("leader", "zk"), ("zk", "leader")))
     faults.append(_cut(rng, at, on, one, other))
     if rng.random() < 0.8:
         one, other = rng.choice((("leader", "subject"), ("subject", "leader")))
         faults.append(_cut(rng, at, on, one, other))
-    return faults + _deaths(rng, at, on)
+    return faults + _deaths(rng, at, on) + _next(rng, at)
+
+
+def _relay(rng: random.Random, setup: Setup) -> list[Fault]:
+    """A follower is left behind, the leader commits without it and dies before it can tell.
+
+    So the next leader does not know how far was committed when that follower comes back.
+    """
+    at, lag = _time(rng, setup), setup.settings.replica_lag_ms / 1000
+    faults = [Fault(at, "cut", "follower", lag + 0.5 * rng.random(), other="leader", both=True)]
+    after = 0.006 * rng.random()
+    faults.append(Fault(at + 0.02, "kill", "leader", 2.0 * rng.random(), "isr_changed", after))
+    return faults + _next(rng, at + 0.1)
+
+
+def _next(rng: random.Random, at: float) -> list[Fault]:
+    """What may befall the leader that comes after."""
+    if rng.random() < 0.4:
+        return []
+    on = rng.choice(("leading", "follower_agreed", "joining", "joining", "isr_changed"))
+    at += 0.1 + 0.4 * rng.random()
+    cut = _cut(rng, at, on, "leader", rng.choice(("subject", "subject", "any", "zk")))
+    return [cut, *_deaths(rng, at, on)]
 
 
 def _takeover(rng: random.Random, setup: Setup) -> list[Fault]:
     """A leader goes in the middle of its work; so does, perhaps, the one that takes over."""
     at = _time(rng, setup)
+    if rng.random() < 0.3:
+        # yak-zk starts again, and does not hear of the leader at first.
+        cut = Fault(at, "cut", "leader", 0.2 + rng.random(), other="zk", both=True)
+        return [cut, Fault(at, "kill", "zk", 0.1 * rng.random()), *_next(rng, at)]
     how = rng.choice(("kill", "power", "isolate", "pause", "cut"))
     fuse = int(FUSE * rng.random()) if rng.random() < 0.5 else None
     faults = [Fault(at, how, "leader", 2.0 * rng.random(), fuse=fuse, other="zk")]
@@ -177,15 +213,15 @@ def _deaths(rng: random.Random, at: float, on: str) -> list[Fault]:
     faults = []
     for _ in range(rng.choice((1, 1, 2))):
         kind = rng.choice(("kill", "power", "pause", "kill", "power", "isolate"))
-        target = rng.choice(("leader", "leader", "leader", "subject", "teller", "follower"))
+        target = rng.choice(("leader", "leader", "leader", "leader", "subject", "follower"))
         after = 0.02 + 0.8 * rng.random() ** 2
         fuse = int(FUSE * rng.random()) if rng.random() < 0.3 else None
-        faults.append(Fault(at, kind, target, 2.0 * rng.random() ** 2, on, after, fuse))
+        faults.append(Fault(at, kind, target, 2.5 * rng.random(), on, after, fuse))
     return faults
 
 
 def _time(rng: random.Random, setup: Setup) -> float:
-    return round(0.3 + rng.random() * setup.chaos_s, 4)
+    return round(0.3 + rng.random() * 0.8 * setup.chaos_s, 4)
 
 
 class Injector:
@@ -228,7 +264,10 @@ class Injector:
         }
         for fault in waiting:
             self.armed.remove(fault)
-            self.world.later(fault.after, self.fire, fault, cast)
+            if fault.kind == "cut" and not fault.after:
+                self.fire(fault, cast)  # before what was decided here can leave
+            else:
+                self.world.later(fault.after, self.fire, fault, cast)
 
     def fire(self, fault: Fault, cast: Mapping[str, Server | None]) -> None:
         if not self.over:
@@ -304,7 +343,7 @@ class Injector:
         suspects = document.suspects if document else {}
         for i in sorted(self.tainted):
             broker = self.world.brokers[i]
-            if broker.ready and broker.known_whole and i not in suspects:
+            if broker.ready and broker.recorded and i not in suspects:
                 self.tainted.discard(i)
                 broker.excused = False
         return bool(self.tainted) or bool(suspects)
@@ -314,7 +353,7 @@ class Injector:
             if self.world.setup.fsync != "always":
                 self.tainted.add(process.id)
                 process.excused = True
-                process.known_whole = False
+                process.recorded = False
             process.lose_power()
         else:
             self.world.zk.lose_power()
@@ -359,7 +398,7 @@ class Injector:
     def cut(self, fault: Fault, process: Server, other: Server) -> None:
         if process is other:
             return
-        both = self.rng.random() < 0.4
+        both = fault.both or self.rng.random() < 0.4
         self.tell(process, fault, f"cut off {'from' if both else 'on the way to'} {other.name}")
         self._cut_for(process.name, other.name, fault.lasts)
         if both:
@@ -412,7 +451,7 @@ class Injector:
             self.tell(process, fault, "its disk fails to sync")
             self.tainted.add(process.id)
             process.excused = True
-            process.known_whole = False
+            process.recorded = False
             process.disk.sync_fails = True
             self.world.later(fault.lasts, setattr, process.disk, "sync_fails", False)
 

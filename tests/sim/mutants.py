@@ -20,7 +20,7 @@ from unittest.mock import patch
 
 from msgspec.structs import replace
 
-from tests.sim.world import Result, run
+from tests.sim.world import Result, run, setup_of
 from tests.sim.zk import SimZk
 from yak import messages as m
 from yak.core import election
@@ -41,11 +41,11 @@ Patch = AbstractContextManager[object]
 INFINITY: Final = float("inf")
 
 
-def hunt(rule: str, seeds: range) -> Result | None:
+def hunt(rule: str, seeds: range, area: str = "") -> Result | None:
     """The first run in which the simulator notices that the rule is out."""
     for seed in seeds:
         with RULES[rule]():
-            result = run(seed)
+            result = run(seed, setup_of(seed, area))
         if result.fault:
             return result
     return None
@@ -234,9 +234,13 @@ def expand_keep() -> Patch:
     tick = Leader.tick
 
     def mutant(self: Leader, now: float, *, may_propose: bool) -> None:
-        since = vars(self).setdefault("_since", {})
-        if self.proposal is not None and now > since.setdefault(id(self.proposal), now) + 0.1:
-            self.proposal = None
+        proposal = self.proposal
+        known, since = vars(self).get("_asked_at", (None, now))
+        if known is not proposal:
+            since = now
+        vars(self)["_asked_at"] = (proposal, since)
+        if proposal is not None and now > since + 0.1:
+            self.isr_answered(proposal.version, ok=False, now=now)
         tick(self, now, may_propose=may_propose)
 
     return patch.object(Leader, "tick", mutant)

@@ -59,6 +59,8 @@ class Network:
         self.rng = rng
         #: One-way cuts, by the names of both hosts.
         self.cuts: set[tuple[str, str]] = set()
+        #: Every message takes as long as any other.
+        self.even = False
         #: A delay that is added for everybody at present, in seconds.
         self.lag = 0.0
         self._held: dict[Pipe, None] = {}
@@ -110,6 +112,8 @@ class Network:
             pipe.flush()
 
     def delay(self) -> float:
+        if self.even:
+            return USUAL_DELAY_S + self.lag
         chance = self.rng.random()
         delay = LEAST_DELAY_S + USUAL_DELAY_S * chance + self.lag
         if chance * LATE_ONE_IN < 1:

@@ -91,6 +91,7 @@ class Session:
                 self._failed(answer.message)
             return
         self._pause = FIRST_PAUSE_S
+        self._process.recorded = True
         self._stands = True
         self._view(answer.view, joined=_JOINED)
         self._broker._tell(e.LeaseRenewed(self._sent[0]))
