@@ -121,4 +121,4 @@ def test_a_batch_keeps_its_producer_registered(book: Playbook) -> None:
     for n in range(4):
         book.wait(20)
         assert book.ask(m.Produce(id=n, **producing, sequence=n)).ok
-    assert book.state.producers[1].gone_ms is None
+    assert book.told("producer_expired") == []

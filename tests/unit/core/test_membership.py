@@ -183,6 +183,18 @@ def test_topics_that_a_member_makes_are_in_its_assignment(book: Playbook) -> Non
     assert len(a_member(book, "a", "t", "new").assignment) == 5
 
 
+def test_a_topic_that_is_gone_is_made_again_and_shared_out_to_all_who_want_it(
+    book: Playbook,
+) -> None:
+    first = a_member(book, "a", "t", "u")
+    other = a_member(book, "x", "u", group="h")
+    book.ask(m.DeleteTopic(id=1, topic="u"))
+    assert book.state.group("h").assigned(other.member) == []
+    again = a_member(book, "a", "t", "u", member=first.member)
+    assert len(again.assignment) == 5
+    assert len(book.state.group("h").assigned(other.member)) == 3
+
+
 def test_members_of_one_name_are_several(book: Playbook) -> None:
     assert a_member(book, "a").member != a_member(book, "a").member
 
@@ -342,6 +354,21 @@ def test_what_is_not_logged_needs_the_lease() -> None:
     assert a_member(book, "b").ok, "what is answered at commit goes on without"
 
 
+def test_without_the_lease_a_heartbeat_logs_nothing() -> None:
+    limits = Limits(producer_session_ms=500)
+    book = with_topic(Playbook.alone(lease_s=1, limits=limits))
+    a = a_member(book, "a").member
+    a_member(book, "b")
+    a_producer(book)
+    book.wait(0.8)
+    assert book.state.producers[1].gone_ms is not None
+    book.jump(0.3)
+    assert beat(book, a, 2, ("t", 0)).error == "NO_LEADER"
+    assert book.written() == []
+    assert book.ask(m.Heartbeat(id=1, producer=1)).error == "NO_LEADER"
+    assert book.written() == []
+
+
 # -- silence --------------------------------------------------------------------------------------
 
 
@@ -383,6 +410,13 @@ def test_without_a_lease_nobody_expires_and_then_everybody_has_a_full_session() 
     assert gone(keep_lease(book, 0.4)) == [("expired", a)]
     assert gone(keep_lease(book, 27)) == []
     assert gone(keep_lease(book, 1.2)) == [("expired", 1)]
+
+
+def test_without_a_lease_nobody_is_forgotten() -> None:
+    limits = Limits(producer_session_ms=1000, producer_retention_ms=5000)
+    book = with_topic(Playbook.alone(limits=limits, lease_s=4))
+    a_producer(book)
+    assert gone(book.wait(60)) == [("expired", 1)]
 
 
 def test_a_lease_that_lapsed_unnoticed_has_lapsed() -> None:
@@ -432,10 +466,12 @@ def test_silence_is_not_logged_while_nothing_may_be_written() -> None:
     assert gone(book.wait(0.2)) == [("expired", "a")]
 
 
-def test_a_member_that_left_does_not_expire_as_well(book: Playbook) -> None:
+def test_whoever_left_does_not_expire_as_well(book: Playbook) -> None:
     a = a_member(book, "a").member
+    a_producer(book)
     book.ask(m.Deregister(id=1, group="g", member=a))
-    assert gone(book.wait(30)) == []
+    book.ask(m.Deregister(id=2, producer=1))
+    assert gone(book.wait(60)) == []
 
 
 def test_the_log_alone_says_who_is_there(book: Playbook) -> None:

@@ -125,9 +125,14 @@ def test_who_has_waited_too_long_is_told_that_the_outcome_is_unknown(stage: Stag
 def test_who_was_answered_in_time_is_not_told_again(stage: Stage) -> None:
     stage.pending.when(stage.write("t"), 1, a_request(1, 500), DONE, NOW)
     stage.apply()
-    assert stage.pending.next_deadline() == float("inf")
     stage.pending.tick(Now(200, 0))
     assert stage.answers() == [(1, "")]
+
+
+def test_an_answer_that_has_left_asks_for_no_more_turns(stage: Stage) -> None:
+    stage.pending.when(stage.write("t"), 1, a_request(1, 500), DONE, NOW)
+    stage.apply()
+    assert stage.pending.next_deadline() == float("inf")
 
 
 def test_when_the_leader_steps_down_everybody_is_told_that_the_outcome_is_unknown(
