@@ -119,6 +119,14 @@ class Carrier:
             return False
         return True
 
+    def _save_epoch(self, effect: e.SaveEpoch) -> bool:
+        try:
+            self.data_dir.save_epoch(effect.epoch)
+        except StorageError as error:
+            self._tell(e.StorageFailed(error.message, self.store.next_index - 1))
+            return False
+        return True
+
     def _carry(self, effect: e.Effect) -> bool:
         """Carry one effect out.  False if the disk refused."""
         match effect:
@@ -134,6 +142,8 @@ class Carrier:
                 self._send_ops(effect)
             case e.AppendCopied():
                 return self._append_copied(effect)
+            case e.SaveEpoch():
+                return self._save_epoch(effect)
             case e.SendReplicate():
                 self.link.replicate(effect)
             case e.FindOffsets():
@@ -157,7 +167,6 @@ class Carrier:
         | e.SendFollow
         | e.ProposeIsr
         | e.Resign
-        | e.SaveEpoch
         | e.SaveCluster
         | e.Halt
         | e.Finished,
@@ -181,8 +190,6 @@ class Carrier:
                 self._propose_isr(effect)
             case e.Resign():
                 self.session.resign(effect.epoch, effect.reason)
-            case e.SaveEpoch():
-                self.data_dir.save_epoch(effect.epoch)
             case e.SaveCluster():
                 self.data_dir.save_cluster(effect.cluster)
             case e.Halt():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any, cast
 
 import pytest
@@ -19,11 +20,20 @@ from yak.storage.story import Story
 SEGMENT_BYTES = 1 << 20
 
 
+class SmallDisk(MemoryDisk):
+    """Has no room for a new file either."""
+
+    def write_file(self, path: str, data: bytes) -> None:
+        if self.space_left is not None and self.space_left < len(data):
+            raise OSError(errno.ENOSPC, "No space left on device", path)
+        super().write_file(path, data)
+
+
 class Stage:
     """A carrier, the memory disk below it, and what it told the core."""
 
     def __init__(self) -> None:
-        self.disk = MemoryDisk()
+        self.disk = SmallDisk()
         self.told: list[e.Event] = []
         self.finished = 0
         data_dir = DataDir.open(self.disk, "/b", kind="broker", broker=1)
@@ -95,3 +105,20 @@ async def test_a_log_that_cannot_be_read_back_stops_the_broker() -> None:
     stage.disk.truncate(path, 60)
     with pytest.raises(Fatal, match="cannot be read back"):
         stage.carrier.carry_out([e.Load(1, 2)])
+
+
+@pytest.mark.asyncio
+async def test_a_full_disk_does_not_stop_a_broker_that_enters_an_epoch() -> None:
+    """It does not lead then, and tries again; a full disk is recovered from without a restart."""
+    stage = Stage()
+    stage.disk.space_left = 0
+    stage.carrier.carry_out([e.SaveEpoch(3), e.AppendOp(a_lead(1, epoch=3)), e.Finished()])
+    (failed,) = stage.told
+    assert isinstance(failed, e.StorageFailed)
+    assert (failed.end, stage.store.next_index, stage.finished) == (0, 1, 1)
+    assert stage.carrier.data_dir.meta.epoch == 0
+    stage.disk.space_left = None
+    stage.carrier.carry_out([e.SaveEpoch(3)])
+    assert len(stage.told) == 1
+    stage.disk.close()
+    assert DataDir.open(stage.disk, "/b", kind="broker", broker=1).meta.epoch == 3

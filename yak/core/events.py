@@ -129,7 +129,7 @@ class Loaded(msgspec.Struct):
 
 
 class StorageFailed(msgspec.Struct):
-    """The disk refused an append; the log was cut back to its last whole operation, `end`."""
+    """The disk refused an append, or to save an epoch; the log's last whole operation is `end`."""
 
     message: str
     end: int

@@ -142,6 +142,8 @@ class Node:
             role.tick(now.mono, may_propose=self.joined)
         elif isinstance(role, Follower):
             role.durable()
+            if now.mono >= role.next_deadline():
+                self._out.append(e.SaveEpoch(self.epoch))  # the disk may have refused it
             if role.tick(now.mono, self._link + 1):
                 self._link += 1
         self._reads.tick(now.mono, cut_off=self._cut_off(now.mono))
@@ -491,6 +493,8 @@ class Node:
         self._tell("storage_failed", reason=event.message, end=event.end)
         if isinstance(role, Leader):
             self._resign(role.epoch, f"the disk refused: {event.message}")
+            if self._desk:
+                self._desk.pending.refused(event.end, f"{event.message}; send it again")
             self._step_down(f"the disk refused: {event.message}")
         self.log.truncate(event.end + 1)
         if isinstance(role, Follower):

@@ -4,9 +4,9 @@
   is applied as soon as it is written.  It starts empty, since nothing is admitted before this
   epoch's `lead` is applied, and is dropped on stepping down.
 * A client's answer waits for the operation that it reports (`when`), and leaves once that is
-  applied.  What waits ends in one of three ways only: its answer, REQUEST_TIMED_OUT after its
-  `timeout_ms`, or REQUEST_TIMED_OUT when the leader steps down; both mean "unknown, send it
-  again".
+  applied.  What waits ends in one of four ways only: its answer; STORAGE_ERROR where the disk did
+  not take the operation; REQUEST_TIMED_OUT after its `timeout_ms`, or when the leader steps down:
+  both mean "unknown, send it again".
 
 It decides nothing (service.py, membership.py do) and does not know who must acknowledge.
 """
@@ -128,6 +128,17 @@ class Pending:
             waiting = heapq.heappop(self._deadlines)[2]
             if not waiting.done:
                 self._time_out(waiting, "not committed in time; it may still be: send it again")
+
+    def refused(self, end: int, why: str) -> None:
+        """The disk did not take what was written after `end`; nobody was sent it either."""
+        name = "STORAGE_ERROR"
+        answer = m.ErrorAnswer(error=name, message=why, retriable=is_retriable(name))
+        for by_index in (self._waiting, self._waiting_disk):
+            for index in [index for index in by_index if index > end]:
+                for waiting in by_index.pop(index):
+                    if not waiting.done:
+                        waiting.done = True
+                        self.out.append(e.Reply(waiting.conn, waiting.id, answer))
 
     def abandon(self, why: str) -> None:
         """The leader steps down: the outcome of everything that waits is unknown."""

@@ -28,6 +28,7 @@ It does not know the log, the partitions, or what yak-zk decides.
 
 from __future__ import annotations
 
+import errno
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -39,6 +40,7 @@ from yak.config import BOOT_ID_PATH
 from yak.errors import Fatal
 from yak.messages import LogState
 from yak.storage.disk import Disk
+from yak.storage.faults import StorageError
 
 FORMAT: Final = 1
 
@@ -49,6 +51,9 @@ _SEVERITY: Final[tuple[LogState, ...]] = ("whole", "torn", "unclean", "damaged")
 #: What may lie in a directory that is not yet yak's: a mount point's own, and what a first
 #: start leaves that was killed before it wrote meta.json.
 _HARMLESS: Final = frozenset({"lost+found", "lock", "meta.json.tmp"})
+
+#: A process that can wait for room need not stop.
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class Running(msgspec.Struct, frozen=True):
@@ -156,10 +161,20 @@ class DataDir:
         return self.meta.suspect or "whole"
 
     def save_epoch(self, epoch: int) -> None:
-        assert epoch >= self.meta.epoch, (epoch, self.meta.epoch)
-        if epoch != self.meta.epoch:
-            self.meta.epoch = epoch
+        """Raises StorageError where the disk is full; then the older one stands, for a retry."""
+        before = self.meta.epoch
+        assert epoch >= before, (epoch, before)
+        if epoch == before:
+            return
+        self.meta.epoch = epoch
+        try:
             self._save()
+        except Fatal as fatal:
+            cause = fatal.__cause__
+            if not isinstance(cause, OSError) or cause.errno not in _FULL:
+                raise
+            self.meta.epoch = before
+            raise StorageError(f"epoch {epoch} cannot be saved: {cause.strerror}") from fatal
 
     def save_cluster(self, cluster: str) -> None:
         assert self.meta.cluster in (None, cluster), (cluster, self.meta.cluster)

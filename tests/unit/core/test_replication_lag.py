@@ -132,6 +132,8 @@ def test_a_follower_whose_disk_refuses_asks_again_a_little_later() -> None:
     assert book.seen(e.Dial) == []
     book.wait(1.0)
     (again,) = book.seen(e.Dial)
+    (saved,) = book.seen(e.SaveEpoch)
+    assert saved.epoch == 3, "what it refused may have been that"
     assert again.link > asked.link
     book.tell(copied)
     assert node.log.next == 3, "news of the old link is dropped"
