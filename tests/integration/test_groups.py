@@ -73,7 +73,7 @@ def test_a_new_leader_gives_every_member_a_full_session(make_cluster: MakeCluste
     with cluster.connect_leader() as wire:
         wire.ok("create_topic", topic="t", partitions=1)
         member = join(wire, "g", "t", 4000)
-    time.sleep(1.5)
+    time.sleep(1.5)  # a good part of its session passes under the old leader
     cluster.kill(1)
     cluster.wait_leader(other_than=1)
     led_since = time.monotonic()
