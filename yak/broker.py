@@ -44,7 +44,7 @@ from yak.storage.chunk import parse_chunk
 from yak.storage.data_dir import DataDir, read_boot_id
 from yak.storage.disk import Buffer, OsDisk
 from yak.storage.store import Recovered, Store
-from yak.storage.story import Story
+from yak.storage.story import Story, StoryHandler
 from yak.version import VERSION
 
 #: How long answers may take to leave when the broker stops.
@@ -358,7 +358,8 @@ async def run(config: BrokerConfig) -> None:
         sys.stdout.write(f"listening on {address}\n")
         sys.stdout.flush()
 
-    await broker.live(ready)
+    with StoryHandler.listening(story):
+        await broker.live(ready)
     store.close()
     data_dir.mark_stopped()
     story.tell("stopped", reason="asked to")

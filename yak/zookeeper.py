@@ -45,7 +45,7 @@ from yak.net.tasks import spawn
 from yak.protocol import RequestDecoder
 from yak.storage.data_dir import DataDir, write_json_durably
 from yak.storage.disk import Disk, OsDisk
-from yak.storage.story import Story
+from yak.storage.story import Story, StoryHandler
 
 #: Time passes for the core this often at least, in seconds.
 TICK_S: Final = 0.05
@@ -77,7 +77,8 @@ async def run(config: CoordinatorConfig, *, stop: asyncio.Event | None = None) -
         story = Story("yak-zk", f"{directory.path}/events.jsonl", sys.stderr, disk=disk)
         shell = _Shell(config, document, lambda new: _save(disk, path, new), story, stop)
         directory.save_cluster(document.cluster)
-        await shell.serve()
+        with StoryHandler.listening(story):
+            await shell.serve()
     finally:
         disk.close()
 

@@ -121,6 +121,7 @@ class Node:
             case e.Stop():
                 self.stopping = True
                 self._stop_by = now.mono + STOP_GRACE_S
+                self._reads.tick(float("inf"), cut_off=False)  # nobody waits for what will not come
             case e.CoordinatorLost():
                 self.joined = False
                 self._tell("coordinator_lost", reason=event.reason)
@@ -496,6 +497,7 @@ class Node:
             if self._desk:
                 self._desk.pending.refused(event.end, f"{event.message}; send it again")
             self._step_down(f"the disk refused: {event.message}")
+            self._roleless_since = now.mono
         self.log.truncate(event.end + 1)
         if isinstance(role, Follower):
             role.disk_refused(f"the disk refused: {event.message}", now.mono)

@@ -384,7 +384,7 @@ class Cluster:
 
     def _timed_out(self, request: m.Request, timeout_s: float) -> errors.TimeoutError:
         return errors.TimeoutError(
-            f"no answer to {request.__struct_config__.tag!r} within {timeout_s:g} s from "
+            f"no answer to {request.__struct_config__.tag!r} within {timeout_s:.3g} s from "
             f"{', '.join(map(str, self._candidates()))}; last trouble: {self.trouble}",
             name="TIMEOUT",
             hint="`yak status` shows which brokers live and who leads",

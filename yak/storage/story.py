@@ -15,9 +15,11 @@ It does not filter, and does not read its files.
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable
-from contextlib import suppress
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any, Final, TextIO
 
@@ -75,6 +77,32 @@ class Story:
             self._disk.rename(self._path, self._path.removesuffix(".jsonl") + ".1.jsonl")
             self._disk.create(self._path)
         append_all(self._disk, self._path, [line])
+
+
+class StoryHandler(logging.Handler):
+    """What modules say through `logging` becomes events too: one form for all of stderr."""
+
+    def __init__(self, story: Story) -> None:
+        super().__init__(logging.WARNING)
+        self._story = story
+
+    @classmethod
+    @contextmanager
+    def listening(cls, story: Story) -> Iterator[None]:
+        """For as long as the process tells its story."""
+        handler = cls(story)
+        logger = logging.getLogger("yak")
+        logger.addHandler(handler)
+        try:
+            yield
+        finally:
+            logger.removeHandler(handler)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        fields = {"source": record.name, "message": record.getMessage()}
+        if record.exc_info and record.exc_info[1] is not None:
+            fields["traceback"] = "".join(traceback.format_exception(record.exc_info[1]))
+        self._story.tell(record.levelname.lower(), **fields)
 
 
 def _line(time_ms: int, process: str, event: str, fields: dict[str, Any]) -> str:

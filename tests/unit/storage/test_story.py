@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+import logging
 
 import msgspec
 import pytest
 
 from tests.support.memory_disk import MemoryDisk
-from yak.storage.story import Story
+from yak.storage.story import Story, StoryHandler
 
 
 def story(disk: MemoryDisk, stream: io.StringIO | None = None, *, quiet: bool = False) -> Story:
@@ -78,3 +79,24 @@ def test_what_an_event_is_named_cannot_be_overwritten() -> None:
     disk = MemoryDisk()
     story(disk).tell("x", time=3, event="y")
     assert msgspec.json.decode(disk.read_file("/events.jsonl"))["event"] == "x"
+
+
+def test_what_modules_log_becomes_an_event_while_the_story_listens() -> None:
+    stream = io.StringIO()
+    told = Story("broker-1", None, stream, wall=lambda: 0.0)
+    logger = logging.getLogger("yak.net.somewhere")
+    with StoryHandler.listening(told):
+        logger.warning("yak-zk at %s: refused", "127.0.0.1:2181")
+        logger.info("not worth an event")
+        try:
+            raise ValueError("a bug")
+        except ValueError:
+            logger.exception("incident 17")
+    first, second = stream.getvalue().splitlines()
+    assert first == (
+        "1970-01-01T00:00:00.000Z broker-1 warning source=yak.net.somewhere "
+        'message="yak-zk at 127.0.0.1:2181: refused"'
+    )
+    assert "broker-1 error" in second
+    assert "ValueError: a bug" in second
+    assert logging.getLogger("yak").handlers == []
