@@ -49,6 +49,9 @@ from yak.storage.scan import Scan, scan
 
 #: How much of the log is read back at a time when it is applied after a restart.
 LOAD_BYTES: Final = 4 * 1024 * 1024
+#: Of a topic's partitions so many have their directory from the beginning, for whoever looks; the
+#: others get it with their first record.  Ten thousand at once would take longer than a lease.
+EAGER_DIRECTORIES: Final = 100
 
 
 class Recovered(NamedTuple):
@@ -309,7 +312,7 @@ class Store:
         directories = [f"{self._path}/topics/{topic}/{number}" for number in range(first, total)]
         for number, directory in enumerate(directories, first):
             self._partitions[topic, number] = Partition(self._disk, directory, segment_bytes)
-        for directory in directories:
+        for directory in directories[: max(EAGER_DIRECTORIES - first, 0)]:
             self._disk.mkdir(directory)
 
     def _delete(self, topic: str, index: int) -> None:
