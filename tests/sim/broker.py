@@ -167,7 +167,6 @@ class SimBroker(Server):
         self.id = id_
         self.connections = {}
         self.boot = 0
-        self.disks = 0
         self.disk = self._new_disk()
         self.address = Address("127.0.0.1", 9091 + id_)
         #: Extra time that a sync takes at present, in seconds.
@@ -185,7 +184,6 @@ class SimBroker(Server):
         self.ready_in = 0
 
     def _new_disk(self) -> SimDisk:
-        self.disks += 1
         disk = SimDisk()
         disk.process = self
         return disk

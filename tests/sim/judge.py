@@ -118,7 +118,7 @@ class Judge:
         self.world = world
         self.history = History()
         self.document: Document | None = None
-        #: Operations at which the parts of the history were checked; for the report.
+        #: Batches of which a producer was told that they are stored.
         self.acknowledged = 0
         self._written: dict[tuple[int, int], str] = {}
         self._leaders: dict[int, str] = {}

@@ -551,7 +551,7 @@ SCENT: Final[dict[str, tuple[str, int]]] = {
     "truncate": ("takeover", 1),
     "truncate_epoch": ("mixed", 1),
     "truncate_deep": ("mixed", 40),
-    "match_reset": ("power", 1),
+    "match_reset": ("power", 90),
     "expand_first": ("isr", 1),
     "expand_keep": ("isr", 40),
     "expand_start": ("isr", 20),

@@ -154,9 +154,6 @@ class Session:
 
     # -- what the broker asks ---------------------------------------------------------------------
 
-    async def run(self) -> None:
-        """The real one's task; here timers do its work."""
-
     def propose_isr(
         self,
         epoch: int,

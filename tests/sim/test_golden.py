@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sim.faults import Fault
+from tests.sim.plans import Fault
 from tests.sim.world import Setup, run
 from yak.config import Settings
 

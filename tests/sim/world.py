@@ -22,10 +22,11 @@ from unittest.mock import patch
 from tests.sim.broker import SimBroker
 from tests.sim.clients import Client, Producer, Reader, Sender, Watcher
 from tests.sim.clock import Scheduler
-from tests.sim.faults import Fault, Injector, plan
+from tests.sim.faults import Injector
 from tests.sim.judge import Judge, Violation
 from tests.sim.members import Member
 from tests.sim.net import Network, Server
+from tests.sim.plans import Fault, plan
 from tests.sim.zk import SimZk
 from yak.config import Limits, Settings
 
