@@ -236,7 +236,7 @@ def _append(op: ops.Append) -> str:
 def _owner(owner: ops.Owner) -> str:
     topic, partition, member, held_by, _ = owner
     waits = f" (once {held_by} lets go)" if held_by else ""
-    return f"{topic}[{partition}] to {member}{waits}"
+    return f"{topic}[{partition}] to {member or 'nobody'}{waits}"
 
 
 def _who(op: ops.Register | ops.Deregister) -> str:

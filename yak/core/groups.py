@@ -9,6 +9,8 @@ Rules:
   the old member has reported that generation, or a later one, without it, or is gone.  Until
   then the `assign` operation names the old member as `holder`, with the generation in which it
   was taken.  So no two members ever hold one partition.
+* That goes also for what nobody wants any more, or what was deleted: somebody may want it again,
+  or make it again, before its holder has let it go.  Meanwhile NOBODY owns it.
 * A new leader knows the holders from the log, and waits for them as the old one did.
 
 All functions are plain; `state` is the leader's State plus Pending.  Liveness is sessions.py's,
@@ -18,6 +20,7 @@ the assignment itself assignment.py's.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 from msgspec import UNSET, UnsetType
 
@@ -26,6 +29,9 @@ from yak.core.ops import Owner
 from yak.core.state import Group, Ownership, State
 from yak.messages import Where
 from yak.model import TopicPartition
+
+#: The owner of what nobody wants, while somebody may still hold it.  No member has this name.
+NOBODY: Final = ""
 
 
 def shared_out(state: State, name: str, generation: int) -> list[Owner]:
@@ -37,10 +43,12 @@ def shared_out(state: State, name: str, generation: int) -> list[Owner]:
     current = {tp: o.owner for tp, o in group.owners.items() if o.owner in group.members}
     target = assign(subscriptions, partitions, current)
     rows: list[Owner] = []
-    for (topic, partition), member in sorted(target.items()):
+    for topic, partition in sorted(target.keys() | group.owners.keys()):
         old = group.owners.get((topic, partition))
+        member = target.get((topic, partition), NOBODY)
         holder, since = _still_held(group, old, member, generation)
-        rows.append((topic, partition, member, holder, since))
+        if member != NOBODY or holder is not None:
+            rows.append((topic, partition, member, holder, since))
     return rows
 
 
@@ -83,6 +91,7 @@ def after_release(group: Group, free: set[TopicPartition]) -> list[Owner]:
     return [
         (t, p, o.owner, None, None) if (t, p) in free else (t, p, o.owner, o.holder, o.since)
         for (t, p), o in sorted(group.owners.items())
+        if o.owner != NOBODY or (t, p) not in free
     ]
 
 

@@ -132,7 +132,8 @@ class Ack(_Op, kw_only=True):
     reset: bool | UnsetType = UNSET
 
 
-#: [topic, partition, owner, the member that may still hold it or null, since which generation]
+#: [topic, partition, owner, the member that may still hold it or null, since which generation];
+#: the owner is "" where nobody wants the partition any more, and only its holder is waited for.
 Owner: TypeAlias = tuple[str, int, str, str | None, int | None]
 
 

@@ -68,6 +68,7 @@ class Member(msgspec.Struct, frozen=True):
 class Ownership(NamedTuple):
     """Whose a partition is in a group.
 
+    owner: "" where nobody wants it, or it is deleted, and only its holder has not let it go yet.
     holder: the member that may still hold it, until it reports generation `since` or a later
     one without it; None once it is released.
     """

@@ -7,6 +7,7 @@ from msgspec import UNSET
 
 from tests.support.playbook import Scribe
 from yak.core import groups, ops
+from yak.core.groups import NOBODY
 
 
 @pytest.fixture
@@ -145,11 +146,39 @@ def test_what_grew_goes_to_whoever_has_less(scribe: Scribe) -> None:
     assert ("t", 2, "a", None, None) in share_out(scribe)
 
 
-def test_a_topic_that_nobody_wants_or_that_is_gone_is_nobody_s(scribe: Scribe) -> None:
+def test_a_topic_that_nobody_wants_or_that_is_not_there_is_nobody_s(scribe: Scribe) -> None:
     scribe.topic("unwanted")
     scribe.member("a", "t", "not there")
     assert [row[0] for row in share_out(scribe)] == ["t", "t"]
+
+
+def test_what_nobody_wants_any_more_is_waited_for_until_its_holder_has_let_it_go(
+    scribe: Scribe,
+) -> None:
+    """Another member may come to want it meanwhile."""
+    scribe.topic("u")
+    scribe.member("a", "u")
+    assert share_out(scribe)[:2] == [("t", 0, NOBODY, "a", 2), ("t", 1, NOBODY, "a", 2)]
+    scribe.member("b", "t")
+    assert share_out(scribe)[0] == ("t", 0, "b", "a", 2)
+    assert released(scribe, "a", 2, ("t", 1)) == {0}
+
+
+def test_a_topic_made_again_waits_for_who_held_the_one_before(scribe: Scribe) -> None:
     scribe.write(ops.DeleteTopic, topic="t", topic_id="t1")
+    assert share_out(scribe) == [("t", 0, NOBODY, "a", 2), ("t", 1, NOBODY, "a", 2)]
+    scribe.member("b")
+    scribe.topic("t", partitions=2)
+    assert share_out(scribe) == [("t", 0, "a", None, None), ("t", 1, "b", "a", 2)]
+
+
+def test_what_nobody_wants_and_nobody_holds_is_forgotten(scribe: Scribe) -> None:
+    scribe.write(ops.DeleteTopic, topic="t", topic_id="t1")
+    share_out(scribe)
+    assert groups.after_release(scribe.state.group("g"), {("t", 1)}) == [
+        ("t", 0, NOBODY, "a", 2),
+    ]
+    scribe.leaves("a")
     assert share_out(scribe) == []
 
 
