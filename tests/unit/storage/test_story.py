@@ -81,7 +81,10 @@ def test_what_an_event_is_named_cannot_be_overwritten() -> None:
     assert msgspec.json.decode(disk.read_file("/events.jsonl"))["event"] == "x"
 
 
-def test_what_modules_log_becomes_an_event_while_the_story_listens() -> None:
+def test_what_modules_log_becomes_an_event_while_the_story_listens(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.WARNING, logger="yak.net.somewhere")
     stream = io.StringIO()
     told = Story("broker-1", None, stream, wall=lambda: 0.0)
     logger = logging.getLogger("yak.net.somewhere")
