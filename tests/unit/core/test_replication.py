@@ -66,8 +66,13 @@ def test_self_durable() -> None:
     two.holds()
     three.holds()
     assert book.committed == index - 1
-    book.sync()
+    second = write(book)
+    two.holds()
+    three.holds()
+    book.sync(index)
     assert book.committed == index
+    book.sync(second)
+    assert book.committed == second
 
 
 def test_an_isr_below_the_floor_commits_nothing() -> None:
@@ -233,6 +238,16 @@ def test_expand_first_and_expand_keep() -> None:
     assert book.committed == index
 
 
+def test_news_of_who_is_live_answers_no_proposal() -> None:
+    book, two, three = of_two()
+    three.follow()
+    three.holds()
+    book.tell(e.ViewChanged(a_view(isr=[1, 2], live=[1, 2])))
+    index = write(book)
+    two.holds()
+    assert book.committed == index - 1
+
+
 def test_what_yak_zk_accepts_counts_once_its_document_is_here() -> None:
     book, two, three = of_two()
     three.follow()
@@ -374,6 +389,7 @@ def test_floor() -> None:
     """No proposal goes below min_insync_replicas."""
     book, *_ = of_two()
     book.tell(e.ViewChanged(a_view(isr=[1, 2], live=[1])))
+    assert proposals(book) == []
     book.wait(10)
     assert proposals(book) == []
 
