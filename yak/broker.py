@@ -194,6 +194,7 @@ class Broker:
             # What this turn still owed is lost: who went on would beat, and answer nobody.
             self._fail(Fatal(f"a bug: {bug!r}; its traceback stands above, the files are kept"))
             raise
+        self.carrier.server.flush()  # now, not in the loop's next round: nothing more follows
         if self.sync_always:
             self._begin_sync()
         self._set_deadline()

@@ -48,6 +48,9 @@ class Port:
         self.connections = connections
         self.address = address
 
+    def flush(self) -> None:
+        """A simulated answer is on its way as soon as it is given."""
+
 
 class Link:
     """Carries out Dial, Undial, SendFollow and SendReplicate."""

@@ -503,10 +503,11 @@ class Server:
     def note_unsent(self, connection: ServerConnection) -> None:
         """A connection has its first answer of this turn."""
         if not self._unsent:
-            self.loop.call_soon(self._flush)
+            self.loop.call_soon(self.flush)
         self._unsent.append(connection)
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Write what was answered.  It comes by itself; who knows that no more follows calls it."""
         unsent, self._unsent = self._unsent, []
         for connection in unsent:
             connection.flush()
