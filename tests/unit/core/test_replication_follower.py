@@ -107,6 +107,20 @@ def test_ack_durable() -> None:
     assert f.book.committed == 7
 
 
+def test_ack_durable_on_a_new_link() -> None:
+    f = Following(*INHERITED)
+    f.book.disk.slow = True
+    f.copy(a_lead(6, 3))
+    f.book.tell(e.LinkDown(f.link, "reset"))
+    f.book.wait(REDIAL_S)
+    f.link = f.book.seen(e.Dial)[0].link
+    f.book.tell(e.LinkUp(f.link))
+    f.agree()
+    assert f.acknowledged() == []
+    f.book.sync()
+    assert f.acknowledged() == [6]
+
+
 def test_a_recovered_log_is_acknowledged_at_once() -> None:
     assert Following(*INHERITED).acknowledged() == [5]
 
@@ -182,6 +196,21 @@ def test_a_silent_leader_s_link_is_given_up_after_the_session() -> None:
     f.book.wait(0.2)
     assert f.book.seen(e.Undial)
     assert f.book.seen(e.Dial)
+
+
+def test_what_comes_over_a_new_link_counts_once_it_was_agreed_there() -> None:
+    f = Following(*INHERITED)
+    f.book.wait(2.1)  # the leader is silent
+    f.link = f.book.seen(e.Dial)[0].link
+    f.copy(a_lead(6, 3), committed=5)
+    assert (len(f.book.disk.ops), f.book.committed) == (5, 0)
+
+
+def test_what_comes_late_over_a_lost_link_is_dropped() -> None:
+    f = Following(*INHERITED)
+    f.book.tell(e.LinkDown(f.link, "reset"))
+    f.copy(a_lead(6, 3), committed=5)
+    assert (len(f.book.disk.ops), f.book.committed) == (5, 0)
 
 
 def test_one_s_own_slow_disk_is_not_the_leader_s_silence() -> None:

@@ -157,6 +157,17 @@ def test_acks_1_looks_at_the_lease_again_when_the_disk_is_done() -> None:
     assert book.answer(1).error == "NO_LEADER"
 
 
+def test_a_lease_that_was_renewed_meanwhile_answers_acks_1() -> None:
+    book = with_topic(Playbook.alone(lease_s=1))
+    book.disk.slow = True
+    book.ask(a_produce(1, acks=1))
+    book.jump(0.9)
+    book.renew_lease()
+    book.jump(0.9)
+    book.sync()
+    assert book.answer(1).offset == 0
+
+
 def test_acks_0_is_never_answered_and_its_refusals_are_counted(book: Playbook) -> None:
     assert book.ask(a_produce(1, acks=0)) is None
     assert book.written() == ["append"]
@@ -282,6 +293,12 @@ def test_a_refusal_from_what_the_cluster_knows_needs_the_lease() -> None:
     book.jump(1)
     assert book.ask(a_produce(1, producer=p, sequence=4)).error == "NO_LEADER"
     assert book.ask(a_produce(2, topic="made by another leader")).error == "NO_LEADER"
+
+
+def test_a_refusal_that_speaks_of_this_broker_alone_needs_none() -> None:
+    book, *_ = Playbook.of_three(lease_s=1)
+    book.wait(1.6)
+    assert book.ask(m.CreateTopic(id=1, topic="t")).error == "NOT_ENOUGH_REPLICAS"
 
 
 # -- acknowledgements -----------------------------------------------------------------------------
