@@ -224,6 +224,18 @@ def test_what_is_in_memory_is_not_read_back() -> None:
     assert book.state.index == 7
 
 
+def test_operations_are_read_back_once() -> None:
+    book = following()
+    node, now = book.node, book.now
+    answer = m.ReplicateAnswer(epoch=3, from_=6, committed=4, count=0)
+    node.hear(e.Copied(node._link, answer, []), now)
+    assert e.Load(1, 4) in node.act(now)
+    assert not [effect for effect in node.act(now) if isinstance(effect, e.Load)]
+    node.hear(e.Loaded(INHERITED[:4]), now)
+    node.act(now)
+    assert node.state.index == 4
+
+
 def test_a_new_leader_goes_on_where_the_follower_stood() -> None:
     book = following()
     commit(book, 4)
@@ -339,6 +351,13 @@ def test_a_replica_wakes_whoever_waits_when_it_applies() -> None:
     assert book.ask(m.Fetch(id=1, partitions=[("t", 0, 0)], wait_ms=500)) is None
     commit(book, 3)
     assert book.answer(1).offsets == [0]
+
+
+def test_whoever_waits_for_a_topic_hears_that_it_is_deleted() -> None:
+    book = Playbook.alone(log=INHERITED, epoch=1)
+    assert book.ask(m.Fetch(id=1, partitions=[("t", 0, 3)], wait_ms=500)) is None
+    book.ask(m.DeleteTopic(id=2, topic="t"))
+    assert book.answer(1).entries[0].error == "UNKNOWN_TOPIC"
 
 
 def test_a_client_that_hung_up_is_not_answered() -> None:
