@@ -140,6 +140,7 @@ class Node:
         assert self.committed < self.log.next
         self._apply_committed(now)
         if isinstance(role, Leader):
+            role.shown = self.state.index
             role.tick(now.mono, may_propose=self.joined)
         elif isinstance(role, Follower):
             role.durable()

@@ -112,6 +112,9 @@ class Leader:
         #: Index of this epoch's `lead`.
         self.start = log.next
         self.committed = committed
+        #: C as far as State here has it, which is what followers are told: a client that has seen
+        #: a record on any replica may speak of it to the leader.  Invariant: shown <= committed.
+        self.shown = committed
         self.followers: dict[int, Progress] = {}
         self.view = view
         #: The ISR as yak-zk last confirmed it.
@@ -240,14 +243,14 @@ class Leader:
         if poll.first < self.log.next:
             if poll.first >= p.seen_end:
                 p.caught_up = now  # until this very moment it had everything
-        elif self.committed > p.told and p.tell_by == float("inf"):
+        elif self.shown > p.told and p.tell_by == float("inf"):
             p.tell_by = now + COMMIT_DELAY_S
             return
         elif now < p.tell_by and now < poll.deadline:
             return
         else:
             p.caught_up = now
-        p.poll, p.told, p.tell_by = None, self.committed, float("inf")
+        p.poll, p.told, p.tell_by = None, self.shown, float("inf")
         self.out.append(
             e.SendOps(
                 conn=p.conn,
@@ -255,7 +258,7 @@ class Leader:
                 epoch=self.epoch,
                 first=poll.first,
                 last=self.log.next - 1,
-                committed=self.committed,
+                committed=self.shown,
                 max_bytes=poll.max_bytes,
             )
         )

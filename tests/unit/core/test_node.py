@@ -17,7 +17,7 @@ from tests.support.playbook import (
 )
 from yak import messages as m
 from yak.core import events as e
-from yak.core import ops
+from yak.core import node, ops
 from yak.core.node import APPLY_AT_ONCE, RESIGN_AGAIN_S, STOP_GRACE_S
 from yak.core.ops import Op
 
@@ -490,3 +490,21 @@ def test_deadlines_are_asked_for_and_met() -> None:
         book.tell(e.Tick())
     assert book.answer(1) is not None
     assert book.answer(2).error == "REQUEST_TIMED_OUT"
+
+
+def test_followers_are_told_of_no_more_than_the_leader_s_own_state_has(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else a record could be seen there, and its acknowledgement be refused here."""
+    monkeypatch.setattr(node, "APPLY_AT_ONCE", 1)
+    book, two, three = Playbook.of_three()
+    last = book.node.log.next + 2
+    book.tell(*(e.Asked(99, m.CreateTopic(id=n, topic=f"t{n}", partitions=1)) for n in (1, 2, 3)))
+    two.holds(last)
+    acknowledges = m.Replicate(id=book.a_id(), broker=3, epoch=3, from_=last + 1)
+    book.node.hear(e.Asked(three.conn, acknowledges), book.now)
+    book.node.hear(e.Asked(99, m.CreateTopic(id=4, topic="t4", partitions=1)), book.now)
+    told = [x.committed for x in book.node.act(book.now) if isinstance(x, e.SendOps)]
+    assert book.node.committed == last
+    assert book.node.state.index == last - 2
+    assert told == [last - 2, last - 2]
