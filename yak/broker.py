@@ -281,6 +281,18 @@ class Broker:
         self.failure = self.failure or fatal
         self.stopped.set()
 
+    def close_files(self) -> None:
+        """The orderly end: what was written is durable, and the run is marked as ended.
+
+        Where the disk has no room for that, the mark stays: the next start takes this run for one
+        that was killed, which costs care and no data.
+        """
+        self.store.close()
+        try:
+            self.data_dir.mark_stopped()
+        except Fatal as refused:
+            self.story.tell("still_marked_running", reason=refused.message)
+
     async def live(self, ready: Callable[[Address], None]) -> None:
         """Listen, join, and go on until Stop, or until a reason to stop at once."""
         config = self.config
@@ -361,6 +373,5 @@ async def run(config: BrokerConfig) -> None:
 
     with StoryHandler.listening(story):
         await broker.live(ready)
-    store.close()
-    data_dir.mark_stopped()
+    broker.close_files()
     story.tell("stopped", reason="asked to")

@@ -300,8 +300,7 @@ class SimBroker(Server):
     def _stopped(self) -> None:
         """The orderly end of `run`."""
         self.broker.link.close()
-        self.broker.store.close()
-        self.broker.data_dir.mark_stopped()
+        self.broker.close_files()
         self.world.tell(self, "stopped", {"reason": "asked to"})
         self.die()
 

@@ -30,6 +30,17 @@ def test_nothing_is_lost_whatever_falls_together(first: int) -> None:
     assert acknowledged > CHUNK * 5, "the clients got hardly anything done: nothing was proved"
 
 
+@pytest.mark.parametrize(
+    "seed",
+    [
+        21336,  # a broker asked to stop while its disk was full died of the mark it could not write
+    ],
+)
+def test_what_a_seed_found_once_stays_mended(seed: int) -> None:
+    result = run(seed)
+    assert not result.fault, result.report()
+
+
 def test_a_seed_always_gives_the_same_story() -> None:
     """In one process, and in others that hash strings otherwise."""
     script = "from tests.sim.world import run; print('\\n'.join(run(11).story))"
