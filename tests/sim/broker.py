@@ -300,7 +300,13 @@ class SimBroker(Server):
     def _stopped(self) -> None:
         """The orderly end of `run`."""
         self.broker.link.close()
-        self.broker.close_files()
+        try:
+            self.broker.close_files()
+        except Fatal as fatal:
+            self.world.tell(self, "failed", {"reason": fatal.message})
+            self.die()
+            self.world.judge.broker_failed(self, fatal)
+            return
         self.world.tell(self, "stopped", {"reason": "asked to"})
         self.die()
 
