@@ -16,8 +16,6 @@ must happen*.  In particular an answer never stands before the append or apply t
 
 `conn` names a connection of the broker's port: an integer that is never used twice.  `link`
 does the same for the one connection to the leader, so that late news of an old one is dropped.
-
-One file of more than 400 lines, since it is a table to look things up in.
 """
 
 from __future__ import annotations
@@ -261,7 +259,7 @@ class SendFollowAnswer(msgspec.Struct):
 class FindOffsets(msgspec.Struct):
     """Answer list_offsets at a time: per partition the first operation with time >= at_ms.
 
-    starts, ends: for each the log start and high watermark that bound the search.  until: as
+    The partition files hold committed records only, so they bound the search.  until: as
     ReplyLeased.
     """
 

@@ -2,7 +2,7 @@
 
 Everything that can be wrong with a request is checked before anything is written, so that one
 request's operations are written together or not at all.  Groups that want a topic are shared
-out anew in the same breath (the caller does that, with `affected`).
+out anew in the same breath (by the caller: desk.py, or membership.py for a register).
 """
 
 from __future__ import annotations

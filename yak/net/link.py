@@ -23,7 +23,8 @@ from yak.protocol import Frame
 
 #: A leader that does not accept a connection within this is not there.
 DIAL_TIMEOUT_S: Final = 1.0
-#: What the leader's answer to `follow` may take, and to `replicate` beyond its long poll.
+#: What the leader's answer to `follow` may take.  A `replicate` has no limit of its own here:
+#: the core gives a silent leader up, and dials anew.
 ANSWER_TIMEOUT_S: Final = 5.0
 #: Bytes of operations that one `replicate` asks for.
 REPLICATE_BYTES: Final = 4 * 1024 * 1024
