@@ -199,6 +199,18 @@ def option_json(command: F) -> F:
     )
 
 
+def option_yes(command: F) -> F:
+    """--yes: do it without being asked; yak.commands.confirm asks."""
+    return click.option("--yes", is_flag=True, help="Do it without asking.")(command)
+
+
+def option_dry_run(command: F) -> F:
+    """--dry-run: yak.commands.confirm shows it."""
+    return click.option("--dry-run", is_flag=True, help="Say what would happen, and do nothing.")(
+        command
+    )
+
+
 def option_version(command: F) -> F:
     """--version."""
     return click.version_option(VERSION, prog_name="yak", message="%(prog)s %(version)s")(command)
