@@ -308,8 +308,8 @@ class Carrier:
         answer: m.Answer
         try:
             offsets = [
-                (topic, partition, self.store.find_offset(topic, partition, effect.at_ms))
-                for topic, partition in effect.partitions
+                (topic, partition, _kept(self.store.find_offset(topic, partition, effect.at_ms), b))
+                for (topic, partition), b in zip(effect.partitions, effect.bounds, strict=True)
             ]
             answer = m.OffsetsAnswer(offsets=offsets)
         except StorageError as error:
@@ -338,3 +338,14 @@ class Carrier:
         answer.fsync = self._fsync
         answer.version = VERSION
         answer.uptime_s = round(time.monotonic() - self._began, 3)
+
+
+def _kept(offset: int | None, bounds: tuple[int, int]) -> int | None:
+    """The first offset from `offset` on that is not forgotten; None where nothing is left.
+
+    Trims free whole files: the first one may begin below the log's start.
+    """
+    start, end = bounds
+    if offset is None or offset >= start:
+        return offset
+    return start if start < end else None

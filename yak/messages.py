@@ -71,17 +71,32 @@ class CreateTopic(Logged, tag="create_topic", kw_only=True):
 
 class DeleteTopic(Logged, tag="delete_topic", kw_only=True):
     topic: str
+    topic_id: str | UnsetType = UNSET
 
 
 class CreatePartitions(Logged, tag="create_partitions", kw_only=True):
     topic: str
     #: The new total.
     partitions: Total
+    topic_id: str | UnsetType = UNSET
 
 
 class AlterTopic(Logged, tag="alter_topic", kw_only=True):
+    """config: what is set.  unset: keys that go back to their default."""
+
     topic: str
     config: dict[str, Any]
+    unset: list[str] = []
+    topic_id: str | UnsetType = UNSET
+
+
+class Trim(Logged, tag="trim", kw_only=True):
+    """before: the new log start."""
+
+    topic: str
+    partition: Index
+    before: Offset
+    topic_id: str | UnsetType = UNSET
 
 
 class Register(Logged, tag="register", kw_only=True):
@@ -198,6 +213,7 @@ ClientRequest: TypeAlias = (
     | DeleteTopic
     | CreatePartitions
     | AlterTopic
+    | Trim
     | Register
     | Deregister
     | Heartbeat
@@ -365,11 +381,20 @@ class MetadataAnswer(Answer, kw_only=True):
 
 
 class TopicAnswer(Answer, kw_only=True):
-    """To create_topic, create_partitions, alter_topic."""
+    """To create_topic, create_partitions, alter_topic.  config: all that is set."""
 
     topic: str
     topic_id: str
     partitions: int
+    config: dict[str, Any] = {}
+
+
+class TrimAnswer(Answer, kw_only=True):
+    """start: where the partition's log begins now; above `before` where it did already."""
+
+    topic: str
+    partition: int
+    start: int
 
 
 class TopicSize(msgspec.Struct, kw_only=True):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import errno
+import time
 from typing import Any, cast
 
 import pytest
+from msgspec.structs import replace
 
 from tests.support.memory_disk import MemoryDisk
 from tests.support.playbook import CRC, WALL_MS, a_lead, a_topic
+from yak import messages as m
 from yak.carrier import Batch, Carrier
 from yak.core import events as e
 from yak.core import ops
@@ -122,3 +125,29 @@ async def test_a_full_disk_does_not_stop_a_broker_that_enters_an_epoch() -> None
     assert len(stage.told) == 1
     stage.disk.close()
     assert DataDir.open(stage.disk, "/b", kind="broker", broker=1).meta.epoch == 3
+
+
+class _Answers:
+    """The broker's port: what connection 9 was answered."""
+
+    def __init__(self) -> None:
+        self.connections = {9: self}
+        self.answers: list[Any] = []
+
+    def answer(self, _: m.RequestId, answer: m.Answer, __: object) -> None:
+        self.answers.append(answer)
+
+
+@pytest.mark.asyncio
+async def test_an_offset_at_a_time_is_never_one_that_is_forgotten() -> None:
+    """A trim frees whole files: the first one may begin with what is forgotten."""
+    stage, port = Stage(), _Answers()
+    stage.carrier.server = cast("Any", port)
+    stage.carrier.carry_out([e.AppendOp(a_lead(1)), e.AppendOp(a_topic(2))])
+    batches = [replace(a_batch(3 + n, 10).op, offset=n) for n in range(3)]
+    stage.carrier.carry_out([e.AppendOp(op, Batch(10, CRC, b"x" * 10)) for op in batches])
+    stage.carrier.carry_out([e.Apply([a_topic(2), *batches])])
+    for bounds in ((0, 3), (2, 3), (3, 3)):
+        find = e.FindOffsets(9, 1, [("t", 0)], [bounds], WALL_MS, time.monotonic() + 60)
+        stage.carrier.carry_out([find])
+    assert [answer.offsets[0][2] for answer in port.answers] == [0, 2, None]

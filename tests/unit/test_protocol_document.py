@@ -28,6 +28,8 @@ ANSWERS: dict[str, type[m.Answer]] = {
     "hello": m.HelloAnswer,
     "metadata": m.MetadataAnswer,
     "create_topic": m.TopicAnswer,
+    "alter_topic": m.TopicAnswer,
+    "trim": m.TrimAnswer,
     "produce": m.ProduceAnswer,
     "fetch": m.FetchAnswer,
     "list_offsets": m.OffsetsAnswer,

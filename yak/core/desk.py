@@ -85,6 +85,7 @@ class Desk:
         | m.CreatePartitions
         | m.AlterTopic
         | m.DeleteTopic
+        | m.Trim
         | m.Hello
         | m.Metadata
         | m.Fetch
@@ -99,6 +100,9 @@ class Desk:
                 self.topics.create_partitions(asked, request, now)
             case m.AlterTopic():
                 self.topics.alter(asked, request, now)
+                return
+            case m.Trim():
+                self.topics.trim(asked, request, now)
                 return
             case m.DeleteTopic():
                 self.topics.delete(asked, request, now)

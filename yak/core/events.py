@@ -259,13 +259,15 @@ class SendFollowAnswer(msgspec.Struct):
 class FindOffsets(msgspec.Struct):
     """Answer list_offsets at a time: per partition the first operation with time >= at_ms.
 
-    The partition files hold committed records only, so they bound the search.  until: as
-    ReplyLeased.
+    The partition files hold committed records only, so they bound the search above.  bounds:
+    each partition's log start and high watermark: a file may begin with what is forgotten.
+    until: as ReplyLeased.
     """
 
     conn: int
     id: m.RequestId
     partitions: list[m.Where]
+    bounds: list[tuple[int, int]]
     at_ms: int
     until: float
 

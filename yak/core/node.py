@@ -447,6 +447,15 @@ class Node:
         return not self._loading and self.state.index < self.committed
 
     def _apply(self, batch: list[ops.Op], now: Now) -> None:
+        """In pieces that end with a deletion: whoever waits for that topic hears of it, even if
+        the next operation makes it again."""
+        first = 0
+        for number, op in enumerate(batch, 1):
+            if isinstance(op, ops.DeleteTopic) or number == len(batch):
+                self._apply_piece(batch[first:number], now)
+                first = number
+
+    def _apply_piece(self, batch: list[ops.Op], now: Now) -> None:
         """State first, then the files, then the answers: nobody hears of what is not there."""
         touched: dict[TopicPartition, None] = {}
         for op in batch:

@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from yak import messages as m
 from yak.config import Limits
@@ -101,10 +101,8 @@ class Service:
         """Append a batch; `acks` says when it is answered."""
         body = asked.body
         assert body is not None
-        topic = self.topic(request.topic)
-        if request.topic_id is not UNSET and request.topic_id != topic.topic_id:
-            raise Refused("UNKNOWN_TOPIC", f"topic '{request.topic}' has another topic_id now")
-        self._check_partition(request.topic, request.partition, topic)
+        topic = self.topic(request.topic, request.topic_id)
+        self.check_partition(request.topic, request.partition, topic)
         most = topic.config.get("max_batch_bytes", self.limits.max_batch_bytes)
         if body.size > most:
             raise Refused(
@@ -175,7 +173,8 @@ class Service:
 
     # -- what exists -----------------------------------------------------------------------------
 
-    def topic(self, name: str) -> Topic:
+    def topic(self, name: str, topic_id: str | UnsetType = UNSET) -> Topic:
+        """The topic, and no other one of its name than `topic_id`."""
         topic = self.tail.topics.get(name)
         if topic is None:
             raise Refused(
@@ -183,9 +182,14 @@ class Service:
                 f"there is no topic '{name}'; registering a producer or consumer for it, or "
                 "`yak topic create`, makes it",
             )
+        if topic_id is not UNSET and topic_id != topic.topic_id:
+            raise Refused(
+                "UNKNOWN_TOPIC",
+                f"topic '{name}' has another topic_id now: it was deleted, and made again",
+            )
         return topic
 
-    def _check_partition(self, name: str, partition: int, topic: Topic) -> None:
+    def check_partition(self, name: str, partition: int, topic: Topic) -> None:
         if partition >= topic.partitions:
             raise Refused(
                 "UNKNOWN_PARTITION",
@@ -196,10 +200,10 @@ class Service:
     def existing(self, where: list[m.Where]) -> list[TopicPartition]:
         """Check that the partitions exist, as far as is committed or pending."""
         for topic, partition in where:
-            self._check_partition(topic, partition, self.topic(topic))
+            self.check_partition(topic, partition, self.topic(topic))
         return [(topic, partition) for topic, partition in where]
 
-    def _bounds(self, tp: TopicPartition) -> tuple[int, int]:
+    def bounds(self, tp: TopicPartition) -> tuple[int, int]:
         """Log start and high watermark; 0 and 0 of a topic whose creation is not committed.
 
         Under its name State may still have an older topic, whose deletion is not committed either.
@@ -216,7 +220,7 @@ class Service:
         self._check_acker(request)
         for topic, partition, offset in request.offsets:
             tp = self.existing([(topic, partition)])[0]
-            start, end = self._bounds(tp)
+            start, end = self.bounds(tp)
             if offset > end:
                 raise Refused(
                     "OFFSET_OUT_OF_RANGE",
@@ -283,14 +287,15 @@ class Service:
     def list_offsets(self, asked: e.Asked, request: m.ListOffsets, now: Now) -> None:
         until = self.leased(now)
         where = self.existing(request.partitions)
+        bounds = [self.bounds(tp) for tp in where]
         if isinstance(request.at, int):
             self.out.append(
-                e.FindOffsets(asked.conn, request.id, request.partitions, request.at, until)
+                e.FindOffsets(asked.conn, request.id, request.partitions, bounds, request.at, until)
             )
             return
         latest = request.at == "latest"
         offsets: list[tuple[str, int, int | None]] = [
-            (*tp, self._bounds(tp)[latest]) for tp in where
+            (*tp, bound[latest]) for tp, bound in zip(where, bounds, strict=True)
         ]
         self.reply_leased(asked, m.OffsetsAnswer(offsets=offsets), now)
 

@@ -65,7 +65,7 @@ class Topics:
         self.pending.when(self.pending.last, asked.conn, request, refusal, now)
 
     def create_partitions(self, asked: e.Asked, request: m.CreatePartitions, now: Now) -> None:
-        topic = self.service.topic(request.topic)
+        topic = self.service.topic(request.topic, request.topic_id)
         self._check_partitions(request.partitions)
         if request.partitions <= topic.partitions:
             raise Refused(
@@ -80,22 +80,58 @@ class Topics:
         self._answer(asked, request, request.topic, now)
 
     def alter(self, asked: e.Asked, request: m.AlterTopic, now: Now) -> None:
-        topic = self.service.topic(request.topic)
+        topic = self.service.topic(request.topic, request.topic_id)
         self._check_config(request.config)
+        for key in request.unset:
+            self._check_key(key)
+            if key in request.config:
+                raise Refused("INVALID_CONFIG", f"{key} is to be set and unset at once")
         self.service.admit(now)
         config = {**topic.config, **request.config}
+        config = {key: value for key, value in config.items() if key not in request.unset}
         self.pending.append(ops.AlterTopic, now, topic=request.topic, config=config)
         self._answer(asked, request, request.topic, now)
 
     def delete(self, asked: e.Asked, request: m.DeleteTopic, now: Now) -> None:
-        topic = self.service.topic(request.topic)
+        topic = self.service.topic(request.topic, request.topic_id)
         self.service.admit(now)
         self.pending.append(ops.DeleteTopic, now, topic=request.topic, topic_id=topic.topic_id)
         self.pending.when(self.pending.last, asked.conn, request, m.Done(), now)
 
+    def trim(self, asked: e.Asked, request: m.Trim, now: Now) -> None:
+        """Move a partition's log start up; it never goes back."""
+        name, partition = request.topic, request.partition
+        self.service.check_partition(name, partition, self.service.topic(name, request.topic_id))
+        tp = (name, partition)
+        start, end = self.service.bounds(tp)
+        if request.before > end:
+            raise Refused(
+                "OFFSET_OUT_OF_RANGE",
+                f"{name}[{partition}]: `before` {request.before} is above the high watermark {end}",
+                start=start,
+                high_watermark=end,
+            )
+        after = max(request.before, self.tail.start(tp))
+        answer = m.TrimAnswer(topic=name, partition=partition, start=after)
+        if after > self.tail.start(tp):
+            self.service.admit(now)
+            self.pending.append(
+                ops.Trim, now, topic=name, partition=partition, before=request.before
+            )
+        elif self.pending.last == self.state.index:
+            self.service.reply_leased(asked, answer, now)
+            return
+        # Where it begins there already, that may still be on its way: it is committed by then.
+        self.pending.when(self.pending.last, asked.conn, request, answer, now)
+
     def _answer(self, asked: e.Asked, request: m.Logged, name: str, now: Now) -> None:
         topic = self.tail.topics[name]
-        answer = m.TopicAnswer(topic=name, topic_id=topic.topic_id, partitions=topic.partitions)
+        answer = m.TopicAnswer(
+            topic=name,
+            topic_id=topic.topic_id,
+            partitions=topic.partitions,
+            config=dict(topic.config),
+        )
         self.pending.when(self.pending.last, asked.conn, request, answer, now)
 
     # -- the parts, also for a register that creates ----------------------------------------------
@@ -147,11 +183,14 @@ class Topics:
                 "(max_partitions)",
             )
 
+    def _check_key(self, key: str) -> None:
+        if key not in TOPIC_CONFIG:
+            known = ", ".join(sorted(TOPIC_CONFIG))
+            raise Refused("INVALID_CONFIG", f"unknown key {key[:100]!r}; there are {known}")
+
     def _check_config(self, config: dict[str, Any]) -> None:
         for key, value in config.items():
-            if key not in TOPIC_CONFIG:
-                known = ", ".join(sorted(TOPIC_CONFIG))
-                raise Refused("INVALID_CONFIG", f"unknown key {key[:100]!r}; there are {known}")
+            self._check_key(key)
             least, most = TOPIC_CONFIG[key]
             if key == "max_batch_bytes":
                 most = self.limits.max_frame_bytes - FRAME_OVERHEAD_BYTES

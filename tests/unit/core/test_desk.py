@@ -28,6 +28,9 @@ REFUSED: list[tuple[m.BrokerRequest, str]] = [
     (m.CreatePartitions(id=1, topic="t", partitions=1), "INVALID_CONFIG"),
     (m.AlterTopic(id=1, topic="nope", config={}), "UNKNOWN_TOPIC"),
     (m.DeleteTopic(id=1, topic="nope"), "UNKNOWN_TOPIC"),
+    (m.Trim(id=1, topic="nope", partition=0, before=0), "UNKNOWN_TOPIC"),
+    (m.Trim(id=1, topic="t", partition=2, before=0), "UNKNOWN_PARTITION"),
+    (m.Trim(id=1, topic="t", partition=0, before=1), "OFFSET_OUT_OF_RANGE"),
     (m.Register(id=1, role="producer", topics=["u"]), "OVERLOADED"),
     (m.Register(id=1, role="consumer", group="g", topics=["u"]), "OVERLOADED"),
     (m.Register(id=1, role="consumer", group="h", topics=["u"]), "OVERLOADED"),
@@ -95,6 +98,7 @@ def test_a_topic_made_again_is_shared_out(book: Playbook) -> None:
         m.AlterTopic(id=1, topic="t", config={"retention_ms": 5}),
         m.CreateTopic(id=1, topic="nobody's"),
         m.Produce(id=1, topic="t", partition=0, count=1),
+        m.Trim(id=1, topic="t", partition=0, before=0),
         m.Ack(id=1, group="g", member="a-4", generation=1, offsets=[("t", 0, 0)]),
     ],
 )

@@ -8,6 +8,7 @@ import pytest
 
 from tests.support.playbook import (
     LONE,
+    WALL_MS,
     Peer,
     Playbook,
     a_batch,
@@ -358,6 +359,26 @@ def test_whoever_waits_for_a_topic_hears_that_it_is_deleted() -> None:
     assert book.ask(m.Fetch(id=1, partitions=[("t", 0, 3)], wait_ms=500)) is None
     book.ask(m.DeleteTopic(id=2, topic="t"))
     assert book.answer(1).entries[0].error == "UNKNOWN_TOPIC"
+
+
+def test_whoever_waits_for_a_topic_that_is_made_again_at_once_hears_it_too() -> None:
+    """Its offsets are another topic's: whoever waited on would miss that one's first records."""
+    book = Playbook.alone(log=INHERITED, epoch=1)
+    assert book.ask(m.Fetch(id=1, partitions=[("t", 0, 3)], wait_ms=500)) is None
+    both = (m.DeleteTopic(id=2, topic="t"), m.CreateTopic(id=3, topic="t", partitions=1))
+    book.tell(*(e.Asked(7, request) for request in both))
+    assert book.answer(1).entries[0].error == "UNKNOWN_TOPIC"
+    assert book.answer(3, 7).ok
+
+
+def test_whoever_waits_for_what_a_replica_trims_in_the_same_piece_hears_it() -> None:
+    trim = ops.Trim(index=6, epoch=1, time=WALL_MS, topic="t", partition=0, before=3)
+    book = following(log=[*INHERITED, trim])
+    commit(book, 2)
+    assert book.ask(m.Fetch(id=1, partitions=[("t", 0, 0)], wait_ms=500)) is None
+    commit(book, 6)
+    (entry,) = book.answer(1).entries
+    assert (entry.error, entry.start) == ("OFFSET_OUT_OF_RANGE", 3)
 
 
 def test_a_client_that_hung_up_is_not_answered() -> None:

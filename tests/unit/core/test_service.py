@@ -38,8 +38,13 @@ def book() -> Playbook:
 
 
 def test_with_too_few_replicas_nothing_is_written() -> None:
-    book, *_ = Playbook.of_three()
+    book, two, three = Playbook.of_three()
     with_topic(book)
+    two.holds()
+    three.holds()
+    book.ask(a_produce(0))
+    two.holds()
+    three.holds()
     book.wait(1.6)  # longer than the replica lag, without a `replicate`
     before = len(book.disk.ops)
     for request in (
@@ -48,6 +53,7 @@ def test_with_too_few_replicas_nothing_is_written() -> None:
         m.Register(id=3, role="producer", topics=["t"]),
         m.Ack(id=4, group="g", offsets=[("t", 0, 0)]),
         m.DeleteTopic(id=5, topic="t"),
+        m.Trim(id=6, topic="t", partition=0, before=1),
     ):
         answer = book.ask(request)
         assert (answer.error, answer.retriable) == ("NOT_ENOUGH_REPLICAS", True)
@@ -429,7 +435,7 @@ def test_offsets_are_told_from_what_is_committed(book: Playbook) -> None:
     assert earliest.offsets == [("t", 0, 0)]
     by_time = book.ask(m.ListOffsets(id=5, partitions=where, at=77))
     assert isinstance(by_time, e.FindOffsets)
-    assert (by_time.at_ms, by_time.partitions) == (77, where)
+    assert (by_time.at_ms, by_time.partitions, by_time.bounds) == (77, where, [(0, 10)])
     unknown = book.ask(m.ListOffsets(id=6, partitions=[("t", 1)], at="latest"))
     assert unknown.error == "UNKNOWN_PARTITION"
 
