@@ -6,7 +6,7 @@ import pytest
 
 from tests.support.cluster import Cluster
 from tests.support.process import wait_until
-from tests.support.wire import Fields, Wire
+from tests.support.wire import Fields, Wire, frame_of, payload_of
 
 #: A topic's files roll at this size, so that a few batches make several.
 SMALL = {"segment_bytes": 1024}
@@ -70,12 +70,13 @@ def test_a_topic_made_again_is_another_one(leader: Wire, name: str, kind: str) -
     leader.ok("delete_topic", topic=name)
     new = leader.ok("create_topic", topic=name, partitions=1)["topic_id"]
     assert new != old
-    fields = {
+    more: dict[str, Fields] = {
         "delete_topic": {},
         "create_partitions": {"partitions": 2},
         "alter_topic": {"config": {}},
         "trim": {"partition": 0, "before": 0},
-    }[kind]
+    }
+    fields = more[kind]
     leader.refused("UNKNOWN_TOPIC", kind, topic=name, topic_id=old, **fields)
     assert entry_of(leader, name)["partitions"] == 1
     leader.ok(kind, topic=name, topic_id=new, **fields)
@@ -91,12 +92,16 @@ def test_deleting_answers_whoever_waits_and_drops_what_groups_acknowledged(
         (wire, wire.post("fetch", partitions=[[topic, 0, 2]], wait_ms=30_000))
         for wire in (leader, follower)
     ]
-    leader.ok("delete_topic", topic=topic)
-    leader.ok("create_topic", topic=topic, partitions=1)
+    # Both at once, so that a replica may well apply them together.
+    again = {"type": "create_topic", "id": 2, "topic": topic, "partitions": 1}
+    frames = [{"type": "delete_topic", "id": 1, "topic": topic}, again]
+    leader.send_raw(b"".join(frame_of(payload_of(frame)) for frame in frames))
     for wire, poll in polls:
         answer, body = wire.answer_to(poll)
         assert answer["partitions"][0]["error"] == "UNKNOWN_TOPIC", answer
         assert body == b""
+    assert leader.answer_to(1)[0]["ok"]
+    assert leader.answer_to(2)[0]["ok"]
     assert leader.ok("group", group=topic)["partitions"] == []
     assert leader.high_watermark(topic, 0) == 0
 
