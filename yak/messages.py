@@ -6,6 +6,9 @@ and has no tag: a client decodes it as the type that belongs to its request.
 Left out is not null: an optional field that may be left out is `UNSET`, and `null` is refused
 as a wrong type.  Unknown fields are ignored.  Integers are within 0 … 2**53-1.
 
+What brokers and yak-zk say to each other is in messages_zk.py, what all share in
+messages_base.py; both are named here, so that the others import one module.
+
 One file of more than 400 lines, since it is a table to look things up in.
 """
 
@@ -16,39 +19,88 @@ from typing import Annotated, Any, Literal, TypeAlias
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from yak.config import MAX_WAIT_MS, MIB, Settings
-from yak.model import MAX_INT, SEQUENCE_SPAN
+from yak.config import MIB
+from yak.messages_base import (
+    DEFAULT_TIMEOUT_MS,
+    Answer,
+    At,
+    Count,
+    Done,
+    Epoch,
+    ErrorAnswer,
+    Id,
+    Index,
+    LeaderHint,
+    Logged,
+    Offset,
+    Request,
+    RequestId,
+    Sequence,
+    SessionMs,
+    Status,
+    Total,
+    WaitMs,
+    Where,
+)
+from yak.messages_zk import (
+    Beat,
+    BeatAnswer,
+    BrokerInfo,
+    ClusterQuery,
+    ClusterView,
+    CoordinatorRequest,
+    CoordinatorStatus,
+    Election,
+    IsrAnswer,
+    Join,
+    JoinAnswer,
+    Leave,
+    LogState,
+    ProposeIsr,
+    Resign,
+    SessionEntry,
+)
+from yak.model import MAX_INT
 
-Count = Annotated[int, Meta(ge=0, le=MAX_INT)]
-Id = Annotated[int, Meta(ge=0, le=MAX_INT)]
-Offset = Annotated[int, Meta(ge=0, le=MAX_INT)]
-Index = Annotated[int, Meta(ge=0, le=MAX_INT)]
-#: A number of partitions; its range is the leader's to judge.
-Total = Annotated[int, Meta(ge=-MAX_INT, le=MAX_INT)]
-Sequence = Annotated[int, Meta(ge=0, lt=SEQUENCE_SPAN)]
-Epoch = Annotated[int, Meta(ge=0, le=MAX_INT)]
-WaitMs = Annotated[int, Meta(ge=0, le=MAX_WAIT_MS)]
-SessionMs = Annotated[int, Meta(ge=1000, le=300_000)]
-RequestId: TypeAlias = Annotated[int, Meta(ge=0, le=MAX_INT)] | str
-#: [topic, partition, offset]
-At: TypeAlias = tuple[str, Index, Offset]
-#: [topic, partition]
-Where: TypeAlias = tuple[str, Index]
-
-DEFAULT_TIMEOUT_MS = 30_000
-
-
-class Request(msgspec.Struct, tag_field="type", kw_only=True):
-    """What every request has."""
-
-    id: RequestId
-
-
-class Logged(Request, kw_only=True):
-    """A request that changes the log: answered once that is committed, or after `timeout_ms`."""
-
-    timeout_ms: Count = DEFAULT_TIMEOUT_MS
-
+#: Named here again.
+__all__ = [
+    "DEFAULT_TIMEOUT_MS",
+    "Answer",
+    "At",
+    "Beat",
+    "BeatAnswer",
+    "BrokerInfo",
+    "ClusterQuery",
+    "ClusterView",
+    "CoordinatorRequest",
+    "CoordinatorStatus",
+    "Count",
+    "Done",
+    "Election",
+    "Epoch",
+    "ErrorAnswer",
+    "Id",
+    "Index",
+    "IsrAnswer",
+    "Join",
+    "JoinAnswer",
+    "LeaderHint",
+    "Leave",
+    "LogState",
+    "Logged",
+    "Offset",
+    "ProposeIsr",
+    "Request",
+    "RequestId",
+    "Resign",
+    "Sequence",
+    "SessionEntry",
+    "SessionMs",
+    "Status",
+    "Total",
+    "WaitMs",
+    "Where",
+]
 
 # -- 4. Client requests ---------------------------------------------------------------------------
 
@@ -66,7 +118,7 @@ class CreateTopic(Logged, tag="create_topic", kw_only=True):
     topic: str
     #: Range and config keys are checked by the leader (INVALID_CONFIG), not by the type.
     partitions: Total | UnsetType = UNSET
-    config: dict[str, Any] = {}
+    config: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
 class DeleteTopic(Logged, tag="delete_topic", kw_only=True):
@@ -86,7 +138,7 @@ class AlterTopic(Logged, tag="alter_topic", kw_only=True):
 
     topic: str
     config: dict[str, Any]
-    unset: list[str] = []
+    unset: list[str] = msgspec.field(default_factory=list)
     topic_id: str | UnsetType = UNSET
 
 
@@ -174,10 +226,6 @@ class DeleteGroup(Logged, tag="delete_group", kw_only=True):
     group: str
 
 
-class Status(Request, tag="status", kw_only=True):
-    pass
-
-
 # -- 6. Followers and the leader ------------------------------------------------------------------
 
 
@@ -230,122 +278,7 @@ PeerRequest: TypeAlias = Follow | Replicate
 #: What a broker's port understands.
 BrokerRequest: TypeAlias = ClientRequest | PeerRequest
 
-# -- 5. Brokers and yak-zk ------------------------------------------------------------------------
-
-#: How a broker's log came out of its last stop; replication.md, "Disk".
-LogState: TypeAlias = Literal["whole", "torn", "damaged", "unclean"]
-
-
-class Join(Request, tag="join", kw_only=True):
-    """A broker opens its session.  cluster: null from an empty data directory.
-
-    end: [epoch, index] of the last operation it holds, [0, 0] if none.  epoch: the highest
-    epoch it has taken part in.
-    """
-
-    broker: Id
-    host: str
-    port: Index
-    cluster: str | None
-    disk: str
-    inc: str
-    state: LogState
-    end: tuple[Epoch, Index]
-    epoch: Epoch
-
-
-class Beat(Request, tag="heartbeat", kw_only=True):
-    """A broker's heartbeat: its own number, and the last one it heard from yak-zk."""
-
-    number: Count
-    heard: Count
-
-
-class ProposeIsr(Request, tag="isr", kw_only=True):
-    """The leader asks for an ISR: a compare-and-set on (epoch, version).
-
-    incs: {broker id: incarnation} for every member that the proposal adds or makes whole.
-    """
-
-    epoch: Epoch
-    version: Count
-    isr: list[Id]
-    incs: dict[str, str]
-
-
-class Resign(Request, tag="resign", kw_only=True):
-    """The leader gives up its epoch."""
-
-    epoch: Epoch
-    reason: str
-
-
-class Leave(Request, tag="leave", kw_only=True):
-    """A broker says goodbye: its session ends now, by its own will."""
-
-
-class ClusterQuery(Request, tag="cluster", kw_only=True):
-    """Anybody asks for the cluster document."""
-
-
-CoordinatorRequest: TypeAlias = Join | Beat | ProposeIsr | Resign | Leave | ClusterQuery | Status
-
-
-class BrokerInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """A broker as yak-zk knows it.  inc: of its live session, "" without one."""
-
-    id: int
-    host: str
-    port: int
-    live: bool
-    inc: str = ""
-    state: LogState = "whole"
-
-
-class ClusterView(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="cluster"):
-    """The cluster document as yak-zk pushes it at every change.
-
-    version counts the document's changes (not those of `brokers`' liveness); leader is null
-    while there is none.
-    """
-
-    cluster: str
-    version: int
-    epoch: int
-    leader: int | None
-    isr: list[int]
-    settings: Settings
-    brokers: list[BrokerInfo]
-
-
 # -- Answers --------------------------------------------------------------------------------------
-
-
-class Answer(msgspec.Struct, kw_only=True):
-    """An answer's first member after `id` is `ok`."""
-
-    ok: bool = True
-
-
-class LeaderHint(msgspec.Struct, frozen=True):
-    id: int
-    host: str
-    port: int
-
-
-class ErrorAnswer(Answer, kw_only=True):
-    ok: bool = False
-    error: str
-    message: str
-    retriable: bool
-    leader: LeaderHint | UnsetType = UNSET
-    expected: int | UnsetType = UNSET
-    start: int | UnsetType = UNSET
-    high_watermark: int | UnsetType = UNSET
-
-
-class Done(Answer, kw_only=True):
-    """Nothing more to say."""
 
 
 class HelloAnswer(Answer, kw_only=True):
@@ -386,7 +319,7 @@ class TopicAnswer(Answer, kw_only=True):
     topic: str
     topic_id: str
     partitions: int
-    config: dict[str, Any] = {}
+    config: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
 class TrimAnswer(Answer, kw_only=True):
@@ -544,56 +477,3 @@ class ReplicateAnswer(Answer, kw_only=True):
     from_: int = msgspec.field(name="from")
     committed: int
     count: int
-
-
-class JoinAnswer(Answer, kw_only=True):
-    """To join and cluster."""
-
-    view: ClusterView
-
-
-class BeatAnswer(Answer, kw_only=True):
-    """number: yak-zk's own, to be echoed.
-
-    heard: the newest of the broker's numbers that renewed its session, 0 for the join; a lease
-    counts from when that one was sent.
-    """
-
-    number: int
-    heard: int
-
-
-class IsrAnswer(Answer, kw_only=True):
-    version: int
-    isr: list[int]
-
-
-class Election(msgspec.Struct, kw_only=True):
-    """One decision of yak-zk, for its status."""
-
-    time: int
-    epoch: int
-    leader: int | None
-    reason: str
-
-
-class SessionEntry(msgspec.Struct, kw_only=True):
-    broker: int
-    host: str
-    port: int
-    live: bool
-    heartbeat_age_ms: int | None
-    state: LogState
-
-
-class CoordinatorStatus(Answer, kw_only=True):
-    role: str = "coordinator"
-    cluster: str
-    version: int
-    epoch: int
-    leader: int | None
-    isr: list[int]
-    settings: Settings
-    sessions: list[SessionEntry]
-    elections: list[Election]
-    uptime_s: float = 0.0
