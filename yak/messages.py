@@ -38,6 +38,7 @@ from yak.messages_base import (
     Sequence,
     SessionMs,
     Status,
+    TopicIds,
     Total,
     WaitMs,
     Where,
@@ -198,11 +199,13 @@ class Fetch(Request, tag="fetch", kw_only=True):
     partitions: list[At]
     max_bytes: Count = MIB
     wait_ms: WaitMs = 0
+    topic_ids: TopicIds | UnsetType = UNSET
 
 
 class ListOffsets(Request, tag="list_offsets", kw_only=True):
     partitions: list[Where]
     at: Literal["earliest", "latest"] | Annotated[int, Meta(ge=0, le=MAX_INT)]
+    topic_ids: TopicIds | UnsetType = UNSET
 
 
 class Ack(Logged, tag="ack", kw_only=True):
@@ -212,6 +215,7 @@ class Ack(Logged, tag="ack", kw_only=True):
     generation: Count | UnsetType = UNSET
     fence: bool = False
     reset: bool = False
+    topic_ids: TopicIds | UnsetType = UNSET
 
 
 class GroupInfo(Request, tag="group", kw_only=True):
@@ -332,6 +336,7 @@ class TrimAnswer(Answer, kw_only=True):
 
 class TopicSize(msgspec.Struct, kw_only=True):
     partitions: int
+    topic_id: str = ""
 
 
 class ProducerAnswer(Answer, kw_only=True):
@@ -351,12 +356,15 @@ class MemberAnswer(Answer, kw_only=True):
     #: Where the group stands; null where it has never acknowledged.
     offsets: list[tuple[str, int, int | None]]
     session_ms: int
+    #: Of the topics in the assignment.
+    topic_ids: TopicIds = {}
 
 
 class HeartbeatAnswer(Answer, kw_only=True):
     generation: int | UnsetType = UNSET
     assignment: list[Where] | UnsetType = UNSET
     offsets: list[tuple[str, int, int | None]] | UnsetType = UNSET
+    topic_ids: TopicIds | UnsetType = UNSET
 
 
 class ProduceAnswer(Answer, kw_only=True):

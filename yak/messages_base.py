@@ -28,6 +28,8 @@ RequestId: TypeAlias = Annotated[int, Meta(ge=0, le=MAX_INT)] | str
 At: TypeAlias = tuple[str, Index, Offset]
 #: [topic, partition]
 Where: TypeAlias = tuple[str, Index]
+#: {topic: the topic_id that the request means by it}
+TopicIds: TypeAlias = dict[str, str]
 
 DEFAULT_TIMEOUT_MS = 30_000
 

@@ -26,7 +26,7 @@ from yak.core.sessions import Sessions
 from yak.core.state import Group
 from yak.core.topics import Topics
 from yak.errors import Refused
-from yak.model import Now
+from yak.model import Now, TopicPartition
 
 
 class Membership:
@@ -103,7 +103,11 @@ class Membership:
             producer=number,
         )
         self._producers.open(number, self._producer_session_s, now.mono)
-        sizes = {t: m.TopicSize(partitions=self.tail.topics[t].partitions) for t in topics}
+        known = {t: self.tail.topics[t] for t in topics}
+        sizes = {
+            name: m.TopicSize(partitions=topic.partitions, topic_id=topic.topic_id)
+            for name, topic in known.items()
+        }
         answer = m.ProducerAnswer(
             producer=number, session_ms=self.limits.producer_session_ms, topics=sizes
         )
@@ -185,7 +189,13 @@ class Membership:
             assignment=list(assignment),
             offsets=[(*tp, self.state.acked_by(name, tp)) for tp in assignment],
             session_ms=session_ms,
+            topic_ids=self._topic_ids(assignment),
         )
+
+    def _topic_ids(self, assignment: list[TopicPartition]) -> m.TopicIds:
+        """Of the topics assigned, so that a member notices one that was made again."""
+        topics = self.state.topics
+        return {t: topics[t].topic_id for t, _ in assignment if t in topics}
 
     # -- deregister ------------------------------------------------------------------------------
 
@@ -281,8 +291,10 @@ class Membership:
         group = self.state.group(name)
         answer = m.HeartbeatAnswer(generation=group.generation)
         if generation < group.generation:
-            answer.assignment = list(group.assigned(member))
-            answer.offsets = [(*tp, self.state.acked_by(name, tp)) for tp in answer.assignment]
+            assignment = group.assigned(member)
+            answer.assignment = list(assignment)
+            answer.offsets = [(*tp, self.state.acked_by(name, tp)) for tp in assignment]
+            answer.topic_ids = self._topic_ids(assignment)
         return answer
 
     def _release(self, name: str, member: str, generation: int, owned: Any, now: Now) -> bool:

@@ -7,6 +7,7 @@ Rules:
   read further elsewhere.  Before the log start it is OFFSET_OUT_OF_RANGE.
 * A long poll waits for the *first* record of any of its partitions, and wakes at the apply.
 * An entry with an error answers at once, with `size` 0.
+* A fetch that names a topic's id gets nothing of another topic under that name.
 
 It never sees a record's bytes: it names ranges, and the shell reads them.
 """
@@ -17,7 +18,7 @@ import heapq
 import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from msgspec import UNSET
 
@@ -120,26 +121,29 @@ class Reads:
         self, request: m.Fetch, *, cut_off: bool
     ) -> tuple[list[m.FetchEntry], list[int | None]]:
         entries, offsets = [], []
+        ids = request.topic_ids if isinstance(request.topic_ids, dict) else _NO_IDS
         for topic, partition, offset in request.partitions:
-            entry, at = self._entry(topic, partition, offset, cut_off=cut_off)
+            entry, at = self._entry(topic, partition, offset, ids.get(topic), cut_off=cut_off)
             entries.append(entry)
             offsets.append(at)
         return entries, offsets
 
     def _entry(
-        self, topic: str, partition: int, offset: int, *, cut_off: bool
+        self, topic: str, partition: int, offset: int, topic_id: str | None, *, cut_off: bool
     ) -> tuple[m.FetchEntry, int | None]:
         tp = (topic, partition)
         end = self.state.ends.get(tp)
         if cut_off:
             why = "this broker has not heard its leader for longer than the session time-out"
             return _failed(tp, "NO_LEADER", f"{why}; read from another one"), None
-        if end is None:
-            if topic in self.state.topics:
-                count = self.state.topics[topic].partitions
-                why = f"topic '{topic}' has {count} partitions, numbered from 0"
-                return _failed(tp, "UNKNOWN_PARTITION", why), None
+        known = self.state.topics.get(topic)
+        if known is None:
             return _failed(tp, "UNKNOWN_TOPIC", f"there is no topic '{topic}' here"), None
+        if topic_id is not None and topic_id != known.topic_id:
+            return _failed(tp, "UNKNOWN_TOPIC", another_id(topic, known.topic_id)), None
+        if end is None:
+            why = f"topic '{topic}' has {known.partitions} partitions, numbered from 0"
+            return _failed(tp, "UNKNOWN_PARTITION", why), None
         start = self.state.start(tp)
         entry = m.FetchEntry(topic=topic, partition=partition, start=start, high_watermark=end)
         if offset < start:
@@ -148,6 +152,16 @@ class Reads:
             entry.retriable = False
             return entry, None
         return entry, offset if offset < end else None
+
+
+_NO_IDS: Final[m.TopicIds] = {}
+
+
+def another_id(topic: str, topic_id: str) -> str:
+    return (
+        f"topic '{topic}' has topic_id {topic_id} here: it was deleted and made again (or this "
+        "replica has not heard of that yet)"
+    )
 
 
 def _has_nothing(entries: list[m.FetchEntry], offsets: list[int | None]) -> bool:

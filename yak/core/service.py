@@ -28,6 +28,7 @@ from yak.core import events as e
 from yak.core import ops, sequences
 from yak.core.delivery import Delivery
 from yak.core.pending import Pending
+from yak.core.reads import another_id
 from yak.core.state import Batch, Topic
 from yak.errors import Refused
 from yak.model import Now, TopicPartition
@@ -183,10 +184,7 @@ class Service:
                 "`yak topic create`, makes it",
             )
         if topic_id is not UNSET and topic_id != topic.topic_id:
-            raise Refused(
-                "UNKNOWN_TOPIC",
-                f"topic '{name}' has another topic_id now: it was deleted, and made again",
-            )
+            raise Refused("UNKNOWN_TOPIC", another_id(name, topic.topic_id))
         return topic
 
     def check_partition(self, name: str, partition: int, topic: Topic) -> None:
@@ -196,6 +194,11 @@ class Service:
                 f"topic '{name}' has {topic.partitions} partitions, numbered from 0; there is no "
                 f"{partition}",
             )
+
+    def _check_ids(self, topic_ids: m.TopicIds | UnsetType) -> None:
+        """What was meant for a topic that was deleted must not reach the one made after it."""
+        for name, topic_id in topic_ids.items() if isinstance(topic_ids, dict) else ():
+            self.topic(name, topic_id)
 
     def existing(self, where: list[m.Where]) -> list[TopicPartition]:
         """Check that the partitions exist, as far as is committed or pending."""
@@ -218,6 +221,7 @@ class Service:
     def ack(self, asked: e.Asked, request: m.Ack, now: Now) -> None:
         """Log where a group stands; one bad entry refuses the whole."""
         self._check_acker(request)
+        self._check_ids(request.topic_ids)
         for topic, partition, offset in request.offsets:
             tp = self.existing([(topic, partition)])[0]
             start, end = self.bounds(tp)
@@ -286,6 +290,7 @@ class Service:
 
     def list_offsets(self, asked: e.Asked, request: m.ListOffsets, now: Now) -> None:
         until = self.leased(now)
+        self._check_ids(request.topic_ids)
         where = self.existing(request.partitions)
         bounds = [self.bounds(tp) for tp in where]
         if isinstance(request.at, int):

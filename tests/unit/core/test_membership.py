@@ -67,6 +67,8 @@ def test_a_producer_is_given_a_number_and_its_topics(book: Playbook) -> None:
     assert answer.session_ms == Limits().producer_session_ms
     sizes = {name: topic.partitions for name, topic in answer.topics.items()}
     assert sizes == {"t": 2, "new": 3}
+    ids = {name: topic.topic_id for name, topic in answer.topics.items()}
+    assert ids == {name: book.state.topics[name].topic_id for name in ("t", "new")}
     assert book.state.topics["new"].partitions == 3
     assert book.state.producers[1].topics == ("t", "new")
 
@@ -172,6 +174,7 @@ def test_the_first_member_is_told_where_its_group_stands(book: Playbook) -> None
     assert (answer.generation, answer.session_ms) == (1, 4000)
     assert answer.assignment == [("t", 0), ("t", 1)]
     assert answer.offsets == [("t", 0, 3), ("t", 1, None)]
+    assert answer.topic_ids == {"t": book.state.topics["t"].topic_id}
 
 
 def test_a_member_is_told_once_it_is_committed(book: Playbook) -> None:
@@ -288,6 +291,7 @@ def test_a_heartbeat_of_an_older_one_is_told_what_is_its_own_now(book: Playbook)
     answer = beat(book, a, 1, ("t", 0), ("t", 1))
     assert (answer.generation, answer.assignment) == (2, [("t", 0)])
     assert answer.offsets == [("t", 0, 3)]
+    assert answer.topic_ids == {"t": book.state.topics["t"].topic_id}
 
 
 def test_a_partition_moves_when_its_holder_has_let_it_go(book: Playbook) -> None:

@@ -148,6 +148,22 @@ def test_a_deleted_topic_answers_whoever_waits(stage: Stage) -> None:
     assert answer.entries[0].error == "UNKNOWN_TOPIC"
 
 
+def test_a_topic_made_again_is_not_the_one_that_was_meant(stage: Stage) -> None:
+    meant = {"t": stage.scribe.state.topics["t"].topic_id}
+    stage.fetch(("t", 1, 0), wait_ms=500, topic_ids=meant)
+    stage.scribe.write(ops.DeleteTopic, topic="t", topic_id=meant["t"])
+    stage.scribe.topic(partitions=2)
+    stage.scribe.append(5, partition=1)
+    stage.reads.wake([("t", 1)])
+    answer = stage.answer()
+    assert answer is not None
+    assert (answer.entries[0].error, answer.offsets) == ("UNKNOWN_TOPIC", [None])
+    now = {"t": stage.scribe.state.topics["t"].topic_id, "other": "t9"}
+    answer = stage.fetch(("t", 1, 4), id_=2, topic_ids=now)
+    assert answer is not None
+    assert answer.offsets == [4]
+
+
 def test_several_wait_and_each_is_answered(stage: Stage) -> None:
     for n in (1, 2, 3):
         stage.fetch(("t", 1, 0), ("t", 1, 0), id_=n, conn=n, wait_ms=500)

@@ -369,6 +369,26 @@ def test_a_topic_made_again_begins_at_0_before_its_creation_is_committed(book: P
     assert latest.offsets == [("t", 0, 0)]
 
 
+def test_what_is_meant_for_a_deleted_topic_does_not_reach_the_one_made_after_it(
+    book: Playbook,
+) -> None:
+    old = {"t": book.state.topics["t"].topic_id}
+    book.ask(m.DeleteTopic(id=1, topic="t"))
+    with_topic(book)
+    book.ask(a_produce(2, count=10))
+    now = {"t": book.state.topics["t"].topic_id}
+    late = [
+        a_produce(3, topic_id=old["t"]),
+        an_ack(4, ("t", 0, 4), topic_ids=old),
+        m.ListOffsets(id=5, partitions=[("t", 0)], at="latest", topic_ids=old),
+    ]
+    assert [book.ask(request).error for request in late] == ["UNKNOWN_TOPIC"] * 3
+    assert acked(book) is None
+    assert book.ask(an_ack(6, ("t", 0, 4), topic_ids=now)).ok
+    assert book.ask(a_produce(7, topic_id=now["t"])).ok
+    assert book.ask(an_ack(8, ("t", 0, 4), topic_ids={"nope": "t1"})).error == "UNKNOWN_TOPIC"
+
+
 def test_an_ack_for_what_does_not_exist_is_refused(book: Playbook) -> None:
     assert book.ask(an_ack(1, ("nope", 0, 0))).error == "UNKNOWN_TOPIC"
     assert book.ask(an_ack(2, ("t", 1, 0))).error == "UNKNOWN_PARTITION"
