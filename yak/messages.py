@@ -98,6 +98,7 @@ __all__ = [
     "SessionEntry",
     "SessionMs",
     "Status",
+    "TopicIds",
     "Total",
     "WaitMs",
     "Where",
@@ -258,25 +259,10 @@ class Replicate(Request, tag="replicate", kw_only=True):
     max_bytes: Count = 4 * MIB
 
 
+TopicRequest: TypeAlias = CreateTopic | DeleteTopic | CreatePartitions | AlterTopic | Trim
+GroupRequest: TypeAlias = Register | Deregister | Heartbeat | Ack | GroupInfo | Groups | DeleteGroup
 ClientRequest: TypeAlias = (
-    Hello
-    | Metadata
-    | CreateTopic
-    | DeleteTopic
-    | CreatePartitions
-    | AlterTopic
-    | Trim
-    | Register
-    | Deregister
-    | Heartbeat
-    | Produce
-    | Fetch
-    | ListOffsets
-    | Ack
-    | GroupInfo
-    | Groups
-    | DeleteGroup
-    | Status
+    TopicRequest | GroupRequest | Hello | Metadata | Produce | Fetch | ListOffsets | Status
 )
 PeerRequest: TypeAlias = Follow | Replicate
 #: What a broker's port understands.

@@ -377,7 +377,7 @@ def test_what_is_meant_for_a_deleted_topic_does_not_reach_the_one_made_after_it(
     with_topic(book)
     book.ask(a_produce(2, count=10))
     now = {"t": book.state.topics["t"].topic_id}
-    late = [
+    late: list[m.ClientRequest] = [
         a_produce(3, topic_id=old["t"]),
         an_ack(4, ("t", 0, 4), topic_ids=old),
         m.ListOffsets(id=5, partitions=[("t", 0)], at="latest", topic_ids=old),
