@@ -343,7 +343,7 @@ class MemberAnswer(Answer, kw_only=True):
     offsets: list[tuple[str, int, int | None]]
     session_ms: int
     #: Of the topics in the assignment.
-    topic_ids: TopicIds = {}
+    topic_ids: TopicIds = msgspec.field(default_factory=dict)
 
 
 class HeartbeatAnswer(Answer, kw_only=True):
