@@ -293,6 +293,9 @@ class Carrier:
         self._reply(effect.conn, effect.id, m.FetchAnswer(partitions=effect.entries), buffers)
 
     def _send_ops(self, effect: e.SendOps) -> None:
+        if effect.first < self.store.first_index:  # it was too slow for what the log retains
+            self._hang_up(effect.conn, f"operation {effect.first} is no longer in the log")
+            return
         try:
             count, buffers = self.store.read_ops(effect.first, effect.last, effect.max_bytes)
         except StorageError as error:

@@ -12,6 +12,7 @@ must happen*.  In particular an answer never stands before the append or apply t
     LinkUp, LinkDown            | the connection to the leader stands; is gone
     FollowAnswered, Copied      | the leader answered `follow`; `replicate`
     Durable, Loaded             | the log is durable up to an index; operations read back
+    LogCut                      | the log's front is gone
     StorageFailed, Tick, Stop   | the disk refused; time passes; the process is asked to stop
 
 `conn` names a connection of the broker's port: an integer that is never used twice.  `link`
@@ -126,6 +127,12 @@ class Loaded(msgspec.Struct):
     ops: list[Op]
 
 
+class LogCut(msgspec.Struct):
+    """The log begins with operation `first` now: what was before is in the checkpoint."""
+
+    first: int
+
+
 class StorageFailed(msgspec.Struct):
     """The disk refused an append, or to save an epoch; the log's last whole operation is `end`."""
 
@@ -155,6 +162,7 @@ Event: TypeAlias = (
     | Copied
     | Durable
     | Loaded
+    | LogCut
     | StorageFailed
     | Tick
     | Stop

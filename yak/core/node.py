@@ -56,14 +56,17 @@ RESIGN_AGAIN_S: Final = 1.0
 class Node:
     """One broker's logic."""
 
-    def __init__(self, identity: Identity, log: Log, epoch: int, now: Now) -> None:
+    def __init__(
+        self, identity: Identity, log: Log, epoch: int, now: Now, state: State | None = None
+    ) -> None:
+        """state: as the last checkpoint has it; all of it is committed."""
         self.me = identity
         self.log = log
         #: The highest epoch that this broker has taken part in; persisted before it acts in it.
         self.epoch = epoch
-        self.state = State()
+        self.state = state or State()
         #: C.  Invariant: state.index <= committed < log.next; it never falls.
-        self.committed = 0
+        self.committed = self.state.index
         self.view: m.ClusterView | None = None
         self.role: Leader | Follower | None = None
         self.lease_until = float("-inf")
@@ -116,6 +119,8 @@ class Node:
             case e.Loaded():
                 self._loading = False
                 self._apply(event.ops, now)
+            case e.LogCut():
+                self.log.first = event.first
             case e.StorageFailed():
                 self._storage_failed(event, now)
             case e.Stop():
@@ -285,6 +290,10 @@ class Node:
             version=self.me.version,
         )
 
+    def wanted(self) -> int:
+        """The lowest index that a connected follower still wants."""
+        return self.role.wanted if isinstance(self.role, Leader) else self.log.next
+
     def status(self, now: Now) -> m.StatusAnswer:
         """This broker's own view of itself; the shell adds what only it knows."""
         view, role, me = self.view, self.role, self.me.id
@@ -298,7 +307,7 @@ class Node:
             leader=view.leader if view else None,
             isr=list(view.isr) if view else [],
             state=next((b.state for b in view.brokers if b.id == me), "whole") if view else "whole",
-            log_start=1,
+            log_start=self.log.first,
             log_end=self.log.next,
             committed=self.committed,
             applied=self.state.index,

@@ -14,6 +14,8 @@ Rules:
 * Where the disk refuses a flush, the file is cut back, what waits goes on waiting and being
   served, and a later flush tries again: what is committed is never refused.
 * A file is made by the first flush that has something for it.
+* What `trim` frees is not removed here: its paths are handed back, for the trash.
+* `row` is the partition as a checkpoint has it, and `restored` makes it again from that.
 
     Invariant: offsets have no gap; what waits follows what is in the files.
 
@@ -56,6 +58,47 @@ class _Line(msgspec.Struct):
 _decode_line = msgspec.json.Decoder(_Line).decode
 
 
+class Unsynced:
+    """Files that were written to, and directories in which names were made, since a checkpoint.
+
+    What was synced before it is noted again is synced again.  Kept in the order of noting.
+    """
+
+    def __init__(self) -> None:
+        self.files: dict[str, None] = {}
+        self.directories: dict[str, None] = {}
+
+    def take(self) -> tuple[list[str], list[str]]:
+        """All that was noted; from now on it counts as taken care of."""
+        taken = list(self.files), list(self.directories)
+        self.files.clear()
+        self.directories.clear()
+        return taken
+
+
+class SegmentRow(NamedTuple):
+    """A partition's file in a checkpoint.  size: bytes, header included.  time: of its first
+    operation."""
+
+    first: int
+    size: int
+    time: int
+
+
+class PartitionRow(NamedTuple):
+    """A partition in a checkpoint: what its files held, and no more of them counts.
+
+    last_index, last_time: of its last operation; 0 where there never was one.
+    """
+
+    topic: str
+    partition: int
+    next_offset: int
+    last_index: int
+    last_time: int
+    segments: list[SegmentRow]
+
+
 class _Waiting(NamedTuple):
     """An operation that is not in its file yet.  end: the offset after its last record."""
 
@@ -71,21 +114,46 @@ class Partition:
     """See the module.  A new one begins empty: the log writes it.
 
     next_offset: after the last record.  start_offset: of the first one that is still here.
-    last_index: of the last operation.  waiting_bytes: held in memory until the next flush.
+    last_index, last_time: of the last operation.  waiting_bytes: held in memory until the next
+    flush.
     """
 
     def __init__(
-        self, disk: Disk, directory: str, segment_bytes: int = DEFAULT_SEGMENT_BYTES
+        self,
+        disk: Disk,
+        directory: str,
+        segment_bytes: int = DEFAULT_SEGMENT_BYTES,
+        unsynced: Unsynced | None = None,
     ) -> None:
         self._disk = disk
         self._directory = directory
+        self._unsynced = unsynced if unsynced is not None else Unsynced()
         self._segments: list[Segment] = []
         self._waiting: list[_Waiting] = []
         self._ends: dict[int, int] = {}  # offset after a read -> its position in its segment
         self.segment_bytes = segment_bytes
         self.next_offset = 0
         self.last_index = 0
+        self.last_time = 0
         self.waiting_bytes = 0
+
+    def restore(self, row: PartitionRow) -> None:
+        """Be what a checkpoint says; the files were put back to it."""
+        assert not self.next_offset
+        for first, size, time in row.segments:
+            segment = Segment(self._directory, first)
+            segment.found(size, time)
+            self._segments.append(segment)
+        self.next_offset = row.next_offset
+        self.last_index, self.last_time = row.last_index, row.last_time
+
+    def row(self, topic: str, number: int) -> PartitionRow:
+        """What a checkpoint must know.  Nothing may wait to be written."""
+        assert not self._waiting
+        segments = [SegmentRow(one.first, one.written, one.first_time) for one in self._segments]
+        return PartitionRow(
+            topic, number, self.next_offset, self.last_index, self.last_time, segments
+        )
 
     @property
     def start_offset(self) -> int:
@@ -107,7 +175,7 @@ class Partition:
         self._waiting.append(_Waiting(segment, op.offset, end, op.time, line, body))
         self.waiting_bytes += size
         self.next_offset = end
-        self.last_index = op.index
+        self.last_index, self.last_time = op.index, op.time
 
     def flush(self) -> None:
         """Write what waits.  Raises StorageError; then it goes on waiting."""
@@ -122,6 +190,7 @@ class Partition:
             try:
                 if not segment.written:
                     self._disk.mkdir(self._directory)
+                    self._note_names()
                 append_whole(self._disk, segment.path, buffers, segment.written)
             except OSError as e:
                 what = f"{segment.path}: {e.strerror or e}"
@@ -129,16 +198,31 @@ class Partition:
             written = sum(map(len, buffers))
             self.waiting_bytes -= written - (0 if segment.written else len(segment.header))
             segment.written += written
+            self._unsynced.files[segment.path] = None
             del self._waiting[:count]
 
-    def trim(self, before: int) -> None:
-        """Remove the segments whose records are all below `before`."""
-        while len(self._segments) > 1 and self._segments[1].first <= before:
-            if self._segments[0].written < self._segments[0].size:
-                self.flush()
-            self._disk.unlink(self._segments[0].path)
-            del self._segments[0]
+    def _note_names(self) -> None:
+        """A file comes into our directory, and that may be new in the topic's."""
+        topic = self._directory.rpartition("/")[0]
+        for path in (self._directory, topic, topic.rpartition("/")[0]):
+            self._unsynced.directories[path] = None
+
+    def trim(self, before: int) -> list[str]:
+        """Forget the segments whose records are all below `before`; the paths of their files."""
+        freed: list[str] = []
+        while self._segments:
+            following = self._segments[1].first if len(self._segments) > 1 else self.next_offset
+            if following > before:
+                break
+            segment = self._segments.pop(0)
+            count = bisect_right(self._waiting, segment.first, key=lambda one: one.segment.first)
+            for waiting in self._waiting[:count]:  # nobody will read it any more
+                self.waiting_bytes -= len(waiting.line) + len(waiting.body)
+            del self._waiting[:count]
+            if segment.written:
+                freed.append(segment.path)
         self._ends.clear()
+        return freed
 
     # -- Reading ----------------------------------------------------------------------------------
 
@@ -147,7 +231,7 @@ class Partition:
 
         at_least_one: the first one comes even if it is longer than that.
         """
-        if offset >= self._written_end:
+        if offset >= self._written_end or not self._segments[0].written:
             return self._read_waiting(offset, max_bytes, at_least_one=at_least_one)
         above = bisect_right(self._segments, offset, key=lambda segment: segment.first)
         number = max(above - 1, 0)
@@ -174,13 +258,11 @@ class Partition:
 
     def find_time(self, at_ms: int) -> int | None:
         """The offset of the first operation with time >= `at_ms`."""
-        number = bisect_left(self._segments, at_ms, key=lambda segment: segment.times[0])
+        number = bisect_left(self._segments, at_ms, key=lambda segment: segment.first_time)
         if number and self._segments[number - 1].written:
-            segment = self._segments[number - 1]
-            mark = bisect_left(segment.times, at_ms) - 1
-            found = segment.find(self._disk, mark, lambda head: head.time >= at_ms)
+            found = self._segments[number - 1].find_time(self._disk, at_ms)
             if found is not None:
-                return found[0].offset
+                return found.offset
         if number < len(self._segments) and self._segments[number].written:
             return self._segments[number].first
         at = bisect_left(self._waiting, at_ms, key=lambda waiting: waiting.time)
@@ -188,7 +270,9 @@ class Partition:
 
     @property
     def _written_end(self) -> int:
-        """The offset after the last record that is in a file."""
+        """The offset after the last record that is in a file; 0 where there is no file."""
+        if not self._segments:
+            return 0
         return self._waiting[0].offset if self._waiting else self.next_offset
 
     def _read_waiting(self, offset: int, max_bytes: int, *, at_least_one: bool) -> list[Buffer]:

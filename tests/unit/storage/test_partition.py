@@ -14,6 +14,7 @@ from yak.core.ops import Append
 from yak.storage.disk import Disk
 from yak.storage.faults import Damaged, StorageError
 from yak.storage.partition import REMEMBERED_ENDS, Partition, last_index_on_disk
+from yak.storage.segment import file_name
 
 HOME = f"/topics/{TOPIC}/0"
 
@@ -164,15 +165,34 @@ def test_trim_removes_whole_files_below_an_offset() -> None:
         if number % 7 == 0:
             model.partition.flush()
     firsts = [segment.first for segment in model.partition._segments]
-    model.partition.trim(firsts[2] + 1)
+    freed = model.partition.trim(firsts[2] + 1)
+    assert [path.rpartition("/")[2] for path in freed] == [file_name(n) for n in firsts[:2]]
     assert model.partition.start_offset == firsts[2]
-    model.partition.trim(10**6)
+    model.partition.trim(model.partition.next_offset - 1)
     assert model.partition.start_offset == firsts[-1]
     model.partition.flush()
-    assert len(disk.listdir(HOME)) == 1
     model.held = [(op, piece) for op, piece in model.held if op.offset >= firsts[-1]]
     model.check_read(0, 10**6)
     model.check_read(firsts[-1], 10**6)
+
+
+def test_a_trim_up_to_the_end_leaves_no_file_and_no_gap() -> None:
+    disk = MemoryDisk()
+    model = Model(disk, segment_bytes=600)
+    for number in range(30):
+        model.append(2)
+        if number == 20:
+            model.partition.flush()
+    end = model.partition.next_offset
+    freed = model.partition.trim(end)
+    assert freed == [f"{HOME}/{name}" for name in disk.listdir(HOME)]
+    assert (model.partition.start_offset, model.partition.waiting_bytes) == (end, 0)
+    assert model.partition.read(0, 10**6) == []
+    model.held.clear()
+    model.append(2)
+    model.partition.flush()
+    assert disk.listdir(HOME)[-1] == file_name(end)
+    model.check_read(end, 10**6)
 
 
 def test_a_file_that_was_changed_is_not_sent() -> None:
