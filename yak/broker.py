@@ -11,7 +11,8 @@ the next turn's batch.  A sync of the log runs in a thread, one at a time; whate
 while it runs is the next one's.
 
 The shell decides nothing: what follows from an event is core.node's to say.  It validates bodies
-(they are bytes, which the core never sees) and verifies copied operations.
+(they are bytes, which the core never sees) and verifies copied operations.  A broker's whole life
+stands here, from its start to its end, hence more than 400 lines.
 """
 
 from __future__ import annotations
@@ -86,20 +87,10 @@ class Broker:
         log = Log(store.epochs, store.next_index, recovered.time, store.first_index)
         self.node = Node(identity, log, data_dir.meta.epoch, self._now(), recovered.restored)
         self.link = LeaderLink(config.id, inc, self._tell, self._copied)
-        self.carrier = Carrier(
-            broker=config.id,
-            fsync=config.fsync,
-            store=store,
-            data_dir=data_dir,
-            story=story,
-            link=self.link,
-            tell=self._tell,
-            finished=lambda: self.stopped.set(),
-        )
+        self.carrier = self._make_carrier()
         retain = config.oplog_retain_bytes
-        self.housekeeper = Housekeeper(
-            store, story, self, config.limits, OPLOG_RETAIN_BYTES if retain is None else retain
-        )
+        retain = OPLOG_RETAIN_BYTES if retain is None else retain
+        self.housekeeper = Housekeeper(store, story, self, config.limits, retain)
         self.stopped = asyncio.Event()
         self.failure: Fatal | None = None
         self._started = time.monotonic()
@@ -111,6 +102,18 @@ class Broker:
         self._timer_at = float("-inf")
         #: When the sync that runs now began; None while none runs.
         self._sync_began: float | None = None
+
+    def _make_carrier(self) -> Carrier:
+        return Carrier(
+            broker=self.config.id,
+            fsync=self.config.fsync,
+            store=self.store,
+            data_dir=self.data_dir,
+            story=self.story,
+            link=self.link,
+            tell=self._tell,
+            finished=lambda: self.stopped.set(),
+        )
 
     # -- the world's ears ------------------------------------------------------------------------
 
