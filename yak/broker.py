@@ -11,30 +11,35 @@ the next turn's batch.  A sync of the log runs in a thread, one at a time; whate
 while it runs is the next one's.
 
 The shell decides nothing: what follows from an event is core.node's to say.  It validates bodies
-(they are bytes, which the core never sees) and verifies copied operations.
+(they are bytes, which the core never sees) and verifies copied operations.  A broker's whole life
+stands here, from its start to its end, hence more than 400 lines.
 """
 
 from __future__ import annotations
 
 import asyncio
+import shutil
 import signal
 import sys
 import time
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Final
 
 from yak import messages as m
 from yak import protocol
 from yak.carrier import Batch, Carrier
-from yak.config import BrokerConfig, Settings
+from yak.config import OPLOG_RETAIN_BYTES, BrokerConfig, Settings
 from yak.core import events as e
 from yak.core.desk import Identity
 from yak.core.log import Log
 from yak.core.node import Node
 from yak.core.ops import BrokenLine, crc_of
+from yak.core.state import State
 from yak.errors import Fatal, Refused
+from yak.housekeeping import Housekeeper
 from yak.model import Address, Now, parse_address
 from yak.net.coordinator import CoordinatorSession
 from yak.net.link import LeaderLink
@@ -79,19 +84,13 @@ class Broker:
             default_partitions=config.default_partitions,
             auto_create=config.auto_create,
         )
-        log = Log(store.epochs, store.next_index, recovered.time)
-        self.node = Node(identity, log, data_dir.meta.epoch, self._now())
+        log = Log(store.epochs, store.next_index, recovered.time, store.first_index)
+        self.node = Node(identity, log, data_dir.meta.epoch, self._now(), recovered.restored)
         self.link = LeaderLink(config.id, inc, self._tell, self._copied)
-        self.carrier = Carrier(
-            broker=config.id,
-            fsync=config.fsync,
-            store=store,
-            data_dir=data_dir,
-            story=story,
-            link=self.link,
-            tell=self._tell,
-            finished=lambda: self.stopped.set(),
-        )
+        self.carrier = self._make_carrier()
+        retain = config.oplog_retain_bytes
+        retain = OPLOG_RETAIN_BYTES if retain is None else retain
+        self.housekeeper = Housekeeper(store, story, self, config.limits, retain)
         self.stopped = asyncio.Event()
         self.failure: Fatal | None = None
         self._started = time.monotonic()
@@ -103,6 +102,18 @@ class Broker:
         self._timer_at = float("-inf")
         #: When the sync that runs now began; None while none runs.
         self._sync_began: float | None = None
+
+    def _make_carrier(self) -> Carrier:
+        return Carrier(
+            broker=self.config.id,
+            fsync=self.config.fsync,
+            store=self.store,
+            data_dir=self.data_dir,
+            story=self.story,
+            link=self.link,
+            tell=self._tell,
+            finished=lambda: self.stopped.set(),
+        )
 
     # -- the world's ears ------------------------------------------------------------------------
 
@@ -197,6 +208,7 @@ class Broker:
         self.carrier.server.flush()  # now, not in the loop's next round: nothing more follows
         if self.sync_always:
             self._begin_sync()
+        self.housekeeper.look()
         self._set_deadline()
 
     def _set_deadline(self) -> None:
@@ -229,13 +241,29 @@ class Broker:
         self._sync_began = None
         error = done.exception()
         if error is not None:
-            # What the disk did not take may be lost whatever it says later: never try again.
-            with suppress(Fatal):  # the disk may refuse this as well; we stop all the same
-                self.data_dir.sync_failed(self.node.log.durable)
-            self._fail(Fatal(f"the disk refused to sync the log: {error}; this broker stops"))
-            return
-        if self.sync_always:
+            self.sync_failed(error)
+        elif self.sync_always:
             self._tell(e.Durable(job.index))
+
+    def sync_failed(self, error: BaseException) -> None:
+        """What the disk did not take may be lost whatever it says later: never try again."""
+        with suppress(Fatal):  # the disk may refuse this as well; we stop all the same
+            self.data_dir.sync_failed(self.node.log.durable)
+        self._fail(Fatal(f"the disk refused to sync: {error}; this broker stops"))
+
+    # -- what the housekeeper asks ---------------------------------------------------------------
+
+    def state(self) -> State:
+        return self.node.state
+
+    def wanted(self) -> int:
+        return self.node.wanted()
+
+    def pinned(self) -> int:
+        return self.store.checkpoint
+
+    def log_cut(self, first: int) -> None:
+        self._tell(e.LogCut(first))
 
     def may_beat(self) -> bool:
         """A broker whose fsync hangs must look as dead as it is."""
@@ -311,6 +339,7 @@ class Broker:
         )
         self.carrier.session = coordination
         self._tell(e.Tick())
+        self.housekeeper.tidy()
         session = asyncio.ensure_future(coordination.run())
         stopped = asyncio.ensure_future(self.stopped.wait())
         interval = asyncio.ensure_future(self._sync_at_intervals())
@@ -351,6 +380,9 @@ async def run(config: BrokerConfig) -> None:
         Settings().oplog_segment_bytes,
         sync_at_roll=config.fsync == "always",
     )
+    if config.oplog_retain_bytes is None:
+        tenth = shutil.disk_usage(path).total // 10
+        config = replace(config, oplog_retain_bytes=min(OPLOG_RETAIN_BYTES, tenth))
     inc = uuid.uuid4().hex
     data_dir.mark_running(inc=inc, boot_id=boot_id, fsync=config.fsync)
     broker = Broker(config, data_dir, store, recovered, story, inc)

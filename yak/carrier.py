@@ -31,7 +31,7 @@ from yak.net.server import Server
 from yak.storage.chunk import Chunk
 from yak.storage.data_dir import DataDir
 from yak.storage.disk import Buffer
-from yak.storage.faults import Damaged, StorageError, SumMismatch, Trimmed
+from yak.storage.faults import Damaged, StorageError, SumMismatch
 from yak.storage.store import Store
 from yak.storage.story import Story
 from yak.version import VERSION
@@ -160,7 +160,6 @@ class Carrier:
         self,
         effect: e.Truncate
         | e.Load
-        | e.FindTrims
         | e.SendFollowAnswer
         | e.HangUp
         | e.Dial
@@ -177,8 +176,6 @@ class Carrier:
                 self._truncate(effect)
             case e.Load():
                 self._load(effect)
-            case e.FindTrims():
-                self._tell(e.TrimsFound(self.store.find_trims(effect.queries)))
             case e.SendFollowAnswer():
                 self._answer_follow(effect)
             case e.HangUp():
@@ -285,10 +282,6 @@ class Carrier:
                 read = self.store.read_records(
                     entry.topic, entry.partition, offset, left, at_least_one=first
                 )
-            except Trimmed as gone:  # since the core looked: this client's answers had to wait
-                entry.error, entry.message = "OFFSET_OUT_OF_RANGE", gone.message
-                entry.start, entry.retriable = gone.start, False
-                continue
             except StorageError as error:
                 entry.error, entry.message = "STORAGE_ERROR", error.message
                 entry.retriable = True
@@ -300,6 +293,9 @@ class Carrier:
         self._reply(effect.conn, effect.id, m.FetchAnswer(partitions=effect.entries), buffers)
 
     def _send_ops(self, effect: e.SendOps) -> None:
+        if effect.first < self.store.first_index:  # it was too slow for what the log retains
+            self._hang_up(effect.conn, f"operation {effect.first} is no longer in the log")
+            return
         try:
             count, buffers = self.store.read_ops(effect.first, effect.last, effect.max_bytes)
         except StorageError as error:

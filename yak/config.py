@@ -25,6 +25,8 @@ BOOT_ID_PATH: Final = "/proc/sys/kernel/random/boot_id"
 MAX_FRAME_CEILING: Final = 0x16000000
 #: What a frame needs beside a batch: the header.
 FRAME_OVERHEAD_BYTES: Final = 64 * KIB
+#: What a follower can lack and still catch up from the log.
+OPLOG_RETAIN_BYTES: Final = 1024 * MIB
 #: A long poll ends after this at the latest, so that no client waits for ever by mistake.
 MAX_WAIT_MS: Final = 60_000
 
@@ -75,13 +77,15 @@ class Limits:
     max_fetch_bytes: int = 8 * MIB
     #: A frame that began to arrive must end within this.
     frame_timeout_ms: int = 30_000
-    #: How often the leader looks whether retention lets something go.  A look at a partition takes
-    #: 5 µs, so that 10,000 of them cost the leader one percent; and retention is counted in hours.
-    retention_check_ms: int = 5000
     #: Silence after which a producer is listed as gone.
     producer_session_ms: int = 30_000
     #: How long a gone producer's sequences are kept.
     producer_retention_ms: int = 24 * 3600 * 1000
+    #: Log that is applied between two checkpoints, and so what a restart applies again at most:
+    #: a second or two.
+    checkpoint_bytes: int = 64 * MIB
+    #: The same in operations, which cost a restart more than their bytes when they are small.
+    checkpoint_operations: int = 200_000
 
 
 @dataclass(frozen=True)
@@ -104,6 +108,9 @@ class BrokerConfig:
     boot_id_path: str = BOOT_ID_PATH
     default_partitions: int = 3
     auto_create: bool = True
+    #: Log that is kept before the last checkpoint, for followers that come back; they would need
+    #: a full copy.  None: OPLOG_RETAIN_BYTES, or a tenth of the disk where that is less.
+    oplog_retain_bytes: int | None = None
     limits: Limits = field(default_factory=Limits)
 
 

@@ -100,7 +100,10 @@ def setup_of(seed: int, area: str = "") -> Setup:
         fsync="never" if area == "power" else rng.choice(("always", "never", "interval:20")),
         partitions=rng.randint(1, 3),
         settings=settings,
-        limits=Limits(producer_session_ms=rng.choice((1500, 30_000))),
+        limits=Limits(
+            producer_session_ms=rng.choice((1500, 30_000)),
+            checkpoint_operations=rng.choice((5, 20, 1000)),
+        ),
         replicate_bytes=rng.choice((0, 0, 600)),
         chaos_s=3.0 + 3.0 * rng.random(),
         producers=rng.randint(1, 3),

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import errno
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, TypeAlias
 
 from yak.storage.disk import Buffer, SyncLater
@@ -192,6 +192,9 @@ class MemoryDisk:
         directory, name = self._parent(path)
         self._change([(directory, name, None)])
 
+    def remove_later(self, path: str) -> Callable[[], None]:
+        return lambda: self.rmtree(path)
+
     def lock(self, path: str) -> None:
         if path in self._locks:
             raise BlockingIOError(errno.EAGAIN, "locked", path)
@@ -238,6 +241,9 @@ class MemoryDisk:
     def sync_later(self, path: str) -> SyncLater:
         return _Later(self, self._file(path))
 
+    def sync_by_name(self, path: str) -> None:
+        self.sync(path)
+
     def sync_file(self, file: _File, end: int) -> None:
         self._step()
         if self.sync_fails:
@@ -256,6 +262,12 @@ class MemoryDisk:
         written = self.append(path, [data])
         while written < len(data):
             written += self.append(path, [data[written:]])
+
+    def write_durably(self, path: str, data: bytes) -> None:
+        self.write_file(path + ".tmp", data)
+        self.sync(path + ".tmp")
+        self.rename(path + ".tmp", path)
+        self.sync_dir(path.rpartition("/")[0])
 
     # -- Inside -----------------------------------------------------------------------------------
 

@@ -54,9 +54,10 @@ LIMITS_HELP: Final[Mapping[str, str]] = {
     "max_unsent_bytes": "Answers one slow client may leave unread before its requests wait.",
     "max_fetch_bytes": "Largest answer to one fetch.",
     "frame_timeout_ms": "A frame that began to arrive must end within this.",
-    "retention_check_ms": "How often the leader looks whether retention lets something go.",
     "producer_session_ms": "Silence after which a producer is listed as gone.",
     "producer_retention_ms": "How long a gone producer's sequences are kept.",
+    "checkpoint_bytes": "Log between two checkpoints: what a restart applies again at most.",
+    "checkpoint_operations": "The same in operations.",
 }
 
 
@@ -149,6 +150,12 @@ def _human_size(size: int) -> str:
     show_default=True,
     help="Whether a topic is created when a producer or consumer registers for it.",
 )
+@click.option(
+    "--oplog-retain-bytes",
+    type=SIZE,
+    show_default="1GiB, or a tenth of the disk",
+    help="Log kept before the last checkpoint, for followers that come back.",
+)
 @click.option("--boot-id-path", default=BOOT_ID_PATH, hidden=True, help="For power-cut tests.")
 @_limit_options
 @option_version
@@ -164,6 +171,7 @@ def broker(
     fsync: str,
     default_partitions: int,
     auto_create: bool,
+    oplog_retain_bytes: int | None,
     boot_id_path: str,
     **limits: int,
 ) -> None:
@@ -187,6 +195,7 @@ def broker(
         fsync=fsync,
         default_partitions=default_partitions,
         auto_create=auto_create,
+        oplog_retain_bytes=oplog_retain_bytes,
         boot_id_path=boot_id_path,
         limits=chosen,
     )

@@ -12,7 +12,7 @@ must happen*.  In particular an answer never stands before the append or apply t
     LinkUp, LinkDown            | the connection to the leader stands; is gone
     FollowAnswered, Copied      | the leader answered `follow`; `replicate`
     Durable, Loaded             | the log is durable up to an index; operations read back
-    TrimsFound                  | where partitions could be trimmed, as FindTrims asked
+    LogCut                      | the log's front is gone
     StorageFailed, Tick, Stop   | the disk refused; time passes; the process is asked to stop
 
 `conn` names a connection of the broker's port: an integer that is never used twice.  `link`
@@ -127,17 +127,17 @@ class Loaded(msgspec.Struct):
     ops: list[Op]
 
 
+class LogCut(msgspec.Struct):
+    """The log begins with operation `first` now: what was before is in the checkpoint."""
+
+    first: int
+
+
 class StorageFailed(msgspec.Struct):
     """The disk refused an append, or to save an epoch; the log's last whole operation is `end`."""
 
     message: str
     end: int
-
-
-class TrimsFound(msgspec.Struct):
-    """found: (topic, partition, offset) where whole segments below the offset may go."""
-
-    found: list[tuple[str, int, int]]
 
 
 class Tick(msgspec.Struct):
@@ -162,8 +162,8 @@ Event: TypeAlias = (
     | Copied
     | Durable
     | Loaded
+    | LogCut
     | StorageFailed
-    | TrimsFound
     | Tick
     | Stop
 )
@@ -280,16 +280,6 @@ class FindOffsets(msgspec.Struct):
     until: float
 
 
-#: (topic, partition, older than this time in ms or None, more than so many bytes or None)
-TrimQuery: TypeAlias = tuple[str, int, int | None, int | None]
-
-
-class FindTrims(msgspec.Struct):
-    """Look where these partitions' oldest segments are too old or too many: answer TrimsFound."""
-
-    queries: list[TrimQuery]
-
-
 class HangUp(msgspec.Struct):
     """Close a client's or follower's connection."""
 
@@ -383,7 +373,6 @@ Effect: TypeAlias = (
     | SendOps
     | SendFollowAnswer
     | FindOffsets
-    | FindTrims
     | HangUp
     | Dial
     | Undial

@@ -1,4 +1,4 @@
-"""What the core knows of its own log: where it ends, its epochs, and the operations to apply.
+"""What the core knows of its own log: its ends, its epochs, and the operations to apply.
 
 The bytes are the storage's.  The core counts: the next index, which epoch began where, how far
 the disk has it, and the decoded operations that are not applied yet (`recent`), so that they
@@ -7,7 +7,8 @@ as they prove committed.
 
 Rule `truncate_deep`: two logs agree up to the end of the last epoch that both have *from the
 same first index*; within that epoch up to the shorter one's end.  One leader wrote each epoch,
-so equal (epoch, first index) means equal operations.
+so equal (epoch, first index) means equal operations.  The epochs are kept from the first one on,
+also where the operations themselves are no longer in the log.
 """
 
 from __future__ import annotations
@@ -19,10 +20,16 @@ from yak.core.ops import Op
 
 
 class Log:
-    """next: the index of the operation to come.  durable: the last index that is on disk."""
+    """first: of the oldest operation that the log still has (`next` in an empty one).
 
-    def __init__(self, epochs: Sequence[tuple[int, int]], next_: int, time: int) -> None:
-        assert next_ >= 1
+    next: the index of the operation to come.  durable: the last index that is on disk.
+    """
+
+    def __init__(
+        self, epochs: Sequence[tuple[int, int]], next_: int, time: int, first: int = 1
+    ) -> None:
+        assert 1 <= first <= next_
+        self.first = first
         self.next = next_
         #: What was recovered has been synced before the core hears of it.
         self.durable = next_ - 1
@@ -50,7 +57,7 @@ class Log:
 
     def truncate(self, next_: int) -> None:
         """Forget everything from `next_` on."""
-        assert 1 <= next_ <= self.next
+        assert self.first <= next_ <= self.next
         self.next = next_
         self.durable = min(self.durable, next_ - 1)
         while self.epochs and self.epochs[-1][1] >= next_:

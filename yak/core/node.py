@@ -56,14 +56,17 @@ RESIGN_AGAIN_S: Final = 1.0
 class Node:
     """One broker's logic."""
 
-    def __init__(self, identity: Identity, log: Log, epoch: int, now: Now) -> None:
+    def __init__(
+        self, identity: Identity, log: Log, epoch: int, now: Now, state: State | None = None
+    ) -> None:
+        """state: as the last checkpoint has it; all of it is committed."""
         self.me = identity
         self.log = log
         #: The highest epoch that this broker has taken part in; persisted before it acts in it.
         self.epoch = epoch
-        self.state = State()
+        self.state = state or State()
         #: C.  Invariant: state.index <= committed < log.next; it never falls.
-        self.committed = 0
+        self.committed = self.state.index
         self.view: m.ClusterView | None = None
         self.role: Leader | Follower | None = None
         self.lease_until = float("-inf")
@@ -101,6 +104,10 @@ class Node:
             case e.Copied():
                 if isinstance(self.role, Follower):
                     self.role.copied(event, now.mono)
+            case e.Durable():
+                self.log.durable = max(self.log.durable, min(event.index, self.log.next - 1))
+                if self._desk:
+                    self._desk.pending.durable(self.log.durable)
             case e.Joined() | e.ViewChanged():
                 self._view_told(event, now)
             case e.LeaseRenewed():
@@ -109,8 +116,13 @@ class Node:
                 self._isr_answered(event, now)
             case e.LinkUp() | e.LinkDown() | e.FollowAnswered():
                 self._link_told(event, now)
-            case e.Durable() | e.Loaded() | e.StorageFailed() | e.TrimsFound():
-                self._storage_told(event, now)
+            case e.Loaded():
+                self._loading = False
+                self._apply(event.ops, now)
+            case e.LogCut():
+                self.log.first = event.first
+            case e.StorageFailed():
+                self._storage_failed(event, now)
             case e.Stop():
                 self.stopping = True
                 self._stop_by = now.mono + STOP_GRACE_S
@@ -120,25 +132,6 @@ class Node:
                 self._tell("coordinator_lost", reason=event.reason)
             case e.Tick():
                 pass  # `act` sees to whatever time brings
-            case _:
-                assert_never(event)
-
-    def _storage_told(
-        self, event: e.Durable | e.Loaded | e.StorageFailed | e.TrimsFound, now: Now
-    ) -> None:
-        match event:
-            case e.Durable():
-                self.log.durable = max(self.log.durable, min(event.index, self.log.next - 1))
-                if self._desk:
-                    self._desk.pending.durable(self.log.durable)
-            case e.Loaded():
-                self._loading = False
-                self._apply(event.ops, now)
-            case e.StorageFailed():
-                self._storage_failed(event, now)
-            case e.TrimsFound():
-                if self._desk:
-                    self._desk.retention.found(event, now)
             case _:
                 assert_never(event)
 
@@ -185,7 +178,7 @@ class Node:
         """What depends on silence; a tenth of a second sooner or later does not matter."""
         self._next_beat = now.mono + BEAT_S
         if self._desk:
-            self._desk.tick(now)
+            self._desk.members.tick(now)
         role = self.role
         if isinstance(role, Leader):
             role.beat()
@@ -297,6 +290,10 @@ class Node:
             version=self.me.version,
         )
 
+    def wanted(self) -> int:
+        """The lowest index that a connected follower still wants."""
+        return self.role.wanted if isinstance(self.role, Leader) else self.log.next
+
     def status(self, now: Now) -> m.StatusAnswer:
         """This broker's own view of itself; the shell adds what only it knows."""
         view, role, me = self.view, self.role, self.me.id
@@ -310,7 +307,7 @@ class Node:
             leader=view.leader if view else None,
             isr=list(view.isr) if view else [],
             state=next((b.state for b in view.brokers if b.id == me), "whole") if view else "whole",
-            log_start=1,
+            log_start=self.log.first,
             log_end=self.log.next,
             committed=self.committed,
             applied=self.state.index,

@@ -65,6 +65,8 @@ class Progress:
 
     conn: int
     inc: str
+    #: The first index that it was told to ask for.
+    agreed: int
     #: It holds everything up to here (on disk, with fsync=always).
     #: Invariant: never above the leader's log end; 0 on a new connection (`match_reset`).
     matched: int = 0
@@ -139,6 +141,12 @@ class Leader:
         """R: the confirmed ISR and, while its outcome is unknown, what was proposed."""
         return self.isr | self.proposal.isr if self.proposal else self.isr
 
+    @property
+    def wanted(self) -> int:
+        """The lowest index that a connected follower still wants."""
+        wants = (max(p.matched + 1, p.agreed) for p in self.followers.values())
+        return min(wants, default=self.log.next)
+
     def reachable(self, now: float) -> int:
         """How many of R could acknowledge now: L, and whom it has heard of within the lag."""
         since = now - self.settings.replica_lag_ms / 1000
@@ -192,12 +200,13 @@ class Leader:
             # Whoever is there would wait for an answer that never comes.
             self.out.append(e.HangUp(old.conn, f"broker {request.broker} follows anew"))
         self._disconnect(request.broker, now)
+        common = self.log.common_prefix(request.epochs, request.next)
         self.followers[request.broker] = Progress(
             conn=conn,
             inc=request.inc,
+            agreed=common,
             caught_up=self._last_caught_up.pop(request.broker, float("-inf")),
         )
-        common = self.log.common_prefix(request.epochs, request.next)
         self.out.append(e.SendFollowAnswer(conn, request.id, self.epoch, common))
         self._tell("follower_agreed", follower=request.broker, next=common, had=request.next)
 

@@ -140,6 +140,15 @@ class State:
             layer._overlays.append(overlay)
         return layer
 
+    def copy(self) -> State:
+        """State as it is now, whatever is applied later: mappings are copied, values shared."""
+        copied = State()
+        copied.index, copied.epoch, copied.time = self.index, self.epoch, self.time
+        copied.next_producer = self.next_producer
+        for name in _MAPPINGS:
+            setattr(copied, name, dict(getattr(self, name)))
+        return copied
+
     def settle(self, index: int) -> None:
         """On a layer: its base has applied everything up to `index`."""
         for overlay in self._overlays:

@@ -69,6 +69,7 @@ class Meta(msgspec.Struct, kw_only=True):
 
     disk: this directory's own id.  epoch: the highest one that the broker has persisted.
     rewrite_from: the first operation that a failed sync may have lost.
+    set_aside: the log and the partition files are damaged, and are to be moved out of the way.
     """
 
     format: int
@@ -79,6 +80,7 @@ class Meta(msgspec.Struct, kw_only=True):
     epoch: int = 0
     suspect: LogState | None = None
     rewrite_from: int | None = None
+    set_aside: bool = False
     running: Running | None = None
 
 
@@ -93,12 +95,7 @@ def worse(one: LogState, other: LogState) -> LogState:
 
 def write_json_durably(disk: Disk, path: str, content: Any) -> None:
     """Replace a file by this JSON: after a stop of any kind the old one or the new one is there."""
-    data = msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n"
-    temporary = path + ".tmp"
-    disk.write_file(temporary, data)
-    disk.sync(temporary)
-    disk.rename(temporary, path)
-    disk.sync_dir(_above(path))
+    disk.write_durably(path, msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n")
 
 
 def read_boot_id(path: str = BOOT_ID_PATH) -> str:
@@ -218,6 +215,16 @@ class DataDir:
         if self.meta.rewrite_from is not None:
             self.meta.rewrite_from = None
             self._save()
+
+    def is_damaged(self) -> None:
+        """What is here cannot be relied upon: the next start begins without it."""
+        self.meta.suspect = "damaged"
+        self.meta.set_aside = True
+        self._save()
+
+    def was_set_aside(self) -> None:
+        self.meta.set_aside = False
+        self._save()
 
     def clear_suspicion(self) -> None:
         """yak-zk has recorded it: from now on that record decides."""

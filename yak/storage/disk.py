@@ -9,8 +9,8 @@ at a power cut what was not synced.  Rules:
 * `append` may write less than it was given, as the system call may; `append_all` goes on.
 * Durable is what was synced: `sync` for a file's bytes, `sync_dir` for the names in a
   directory (created, renamed and removed files).
-* Every method belongs to one thread, but for what `sync_later` returns and for `sync_dir`:
-  these two may run in another thread while the first goes on appending.
+* Every method belongs to one thread, but for those that say "any thread": these may run in
+  another one while the first goes on appending.
 * Failures are the operating system's `OSError`s, unchanged: callers say what they mean.
 
 It does not know what lies in the files.
@@ -23,7 +23,7 @@ import fcntl
 import os
 import shutil
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, Protocol, TypeAlias
 
@@ -43,7 +43,10 @@ _datasync = getattr(os, "fdatasync", os.fsync)  # a system without fdatasync syn
 
 
 class SyncLater(Protocol):
-    """A file's bytes as they were when it was asked for; `run` makes them durable, once."""
+    """A file's bytes as they were when it was asked for; `run` makes them durable, once.
+
+    Any thread.
+    """
 
     def run(self) -> None: ...
 
@@ -78,7 +81,11 @@ class Disk(Protocol):
 
     def sync_later(self, path: str) -> SyncLater: ...
 
-    def sync_dir(self, path: str) -> None: ...
+    def sync_by_name(self, path: str) -> None:
+        """Make a file's bytes durable.  Any thread."""
+
+    def sync_dir(self, path: str) -> None:
+        """Make the names in a directory durable.  Any thread."""
 
     def rename(self, old: str, new: str) -> None:
         """Move a file or a directory; a file with the new name is replaced, in one step."""
@@ -88,10 +95,22 @@ class Disk(Protocol):
     def rmtree(self, path: str) -> None:
         """Remove a directory and all in it; nothing there is fine."""
 
+    def remove_later(self, path: str) -> Callable[[], None]:
+        """What removes a directory and all in it.  Nothing of it may be used any more.
+
+        Any thread.
+        """
+
     def read_file(self, path: str) -> bytes: ...
 
     def write_file(self, path: str, data: bytes) -> None:
         """Make or replace a small file; neither atomic nor durable by itself."""
+
+    def write_durably(self, path: str, data: bytes) -> None:
+        """Replace a file: after a stop of any kind the old one or the new one is there.
+
+        Any thread, but one file by one thread at a time.
+        """
 
     def lock(self, path: str) -> None:
         """Hold a lock file until `close`; BlockingIOError while another process holds it."""
@@ -142,6 +161,14 @@ def _append_rest(disk: Disk, path: str, rest: bytes) -> None:
         if not written:
             raise OSError(errno.EIO, "the system wrote nothing and gave no reason", path)
         rest = rest[written:]
+
+
+def _sync_opened(path: str, flags: int, sync: Callable[[int], None]) -> None:
+    fd = os.open(path, flags | os.O_CLOEXEC)
+    try:
+        sync(fd)
+    finally:
+        os.close(fd)
 
 
 class _Descriptor:
@@ -201,7 +228,7 @@ class OsDisk:
         return b"".join(parts)
 
     def size(self, path: str) -> int:
-        return os.fstat(self._fd(path)).st_size
+        return Path(path).stat().st_size
 
     def truncate(self, path: str, size: int) -> None:
         os.ftruncate(self._fd(path), size)
@@ -212,12 +239,11 @@ class OsDisk:
     def sync_later(self, path: str) -> SyncLater:
         return _Descriptor(self._fd(path))
 
+    def sync_by_name(self, path: str) -> None:
+        _sync_opened(path, os.O_RDONLY, _datasync)
+
     def sync_dir(self, path: str) -> None:
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+        _sync_opened(path, os.O_RDONLY | os.O_DIRECTORY, os.fsync)
 
     def rename(self, old: str, new: str) -> None:
         self._forget(old)
@@ -233,12 +259,23 @@ class OsDisk:
         if Path(path).exists():
             shutil.rmtree(path)
 
+    def remove_later(self, path: str) -> Callable[[], None]:
+        self._forget(path)
+        return lambda: shutil.rmtree(path, ignore_errors=True)
+
     def read_file(self, path: str) -> bytes:
         return Path(path).read_bytes()
 
     def write_file(self, path: str, data: bytes) -> None:
         self._forget(path)
         Path(path).write_bytes(data)
+
+    def write_durably(self, path: str, data: bytes) -> None:
+        temporary = path + ".tmp"
+        Path(temporary).write_bytes(data)
+        self.sync_by_name(temporary)
+        Path(temporary).replace(path)
+        self.sync_dir(path.rpartition("/")[0] or ".")
 
     def lock(self, path: str) -> None:
         fd = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, _FILE_MODE)

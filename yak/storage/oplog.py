@@ -23,6 +23,7 @@ Rules:
   the later one and lose the end of this one, which would look like damage.
 * `truncate` first proves that both logs are the same below the point, then removes files from
   the highest one down, syncs the directory, and cuts: a stop in between leaves no gap.
+* `forget` removes whole files at the front, once a checkpoint covers them.
 * An operation in the file is never changed.
 
     Invariant: sum, epochs and next_index are those of the last whole operation in the files.
@@ -37,7 +38,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from yak.core import ops
-from yak.core.ops import BrokenLine, Op
+from yak.core.ops import NO_SUM, BrokenLine, Op
 from yak.errors import Fatal
 from yak.storage.chunk import Chunk, Entry, Head, split, sum_of
 from yak.storage.disk import Buffer, Disk, SyncLater, append_whole
@@ -274,6 +275,45 @@ class OpLog:
             self._disk.truncate(kept[-1].path, position)
             _sync(self._disk.sync, kept[-1].path)
             kept[-1].cut(position)
+
+    def forget(self, covered: int, retain_bytes: int, wanted: int) -> None:
+        """Remove the files at the front that nobody needs.  Raises OSError.
+
+        Only those whose operations are all up to `covered`, the checkpoint's index; of them,
+        `retain_bytes` stay, and twice that of what is `wanted` (from that index on) by somebody.
+        """
+        ends = [segment.first for segment in self._segments[1:]]  # the last file always stays
+        past = [s for s, end in zip(self._segments, ends, strict=False) if end - 1 <= covered]
+        kept, gone = sum(segment.size for segment in past), 0
+        for segment, end in zip(past, ends, strict=False):
+            limit = retain_bytes if end <= wanted else 2 * retain_bytes
+            if kept - segment.size < limit:
+                break
+            kept -= segment.size
+            gone += 1
+        for segment in past[:gone]:  # lowest first: a stop in between leaves no gap
+            self._disk.unlink(segment.path)
+            self._unsynced.pop(segment.path, None)
+            self._segments.pop(0)
+            self.first_index = self._segments[0].first
+            self._first_sum = self._segments[0].previous_sum or NO_SUM
+
+    def unsynced_before(self, next_index: int) -> tuple[list[str], list[str]]:
+        """The files and directories to sync so that what is below this index is durable."""
+        files = [
+            s.path for s in self._segments if s.first < next_index and s.path in self._unsynced
+        ]
+        return files, [self._directory] if self._names_unsynced else []
+
+    def place_of(self, next_index: int) -> tuple[int | None, int]:
+        """The file (by its first index) and position where the operation before this one ends.
+
+        None and 0 where the log begins with it.
+        """
+        if next_index == self.first_index:
+            return None, 0
+        segment = self._holding(next_index - 1)
+        return segment.first, self._position(segment, next_index)
 
     # -- Reading ----------------------------------------------------------------------------------
 

@@ -14,6 +14,8 @@ Rules:
 * Where the disk refuses a flush, the file is cut back, what waits goes on waiting and being
   served, and a later flush tries again: what is committed is never refused.
 * A file is made by the first flush that has something for it.
+* What `trim` frees is not removed here: its paths are handed back, for the trash.
+* `row` is the partition as a checkpoint has it, and `restored` makes it again from that.
 
     Invariant: offsets have no gap; what waits follows what is in the files.
 
@@ -32,7 +34,7 @@ from msgspec import UNSET, Raw, UnsetType
 from yak.core.ops import Append
 from yak.storage.chunk import Head
 from yak.storage.disk import Buffer, Disk, append_whole
-from yak.storage.faults import Damaged, StorageError, Trimmed
+from yak.storage.faults import Damaged, StorageError
 from yak.storage.segment import Segment, file_name, list_segments
 
 #: A topic's `segment_bytes` where it sets none.
@@ -56,6 +58,47 @@ class _Line(msgspec.Struct):
 _decode_line = msgspec.json.Decoder(_Line).decode
 
 
+class Unsynced:
+    """Files that were written to, and directories in which names were made, since a checkpoint.
+
+    What was synced before it is noted again is synced again.  Kept in the order of noting.
+    """
+
+    def __init__(self) -> None:
+        self.files: dict[str, None] = {}
+        self.directories: dict[str, None] = {}
+
+    def take(self) -> tuple[list[str], list[str]]:
+        """All that was noted; from now on it counts as taken care of."""
+        taken = list(self.files), list(self.directories)
+        self.files.clear()
+        self.directories.clear()
+        return taken
+
+
+class SegmentRow(NamedTuple):
+    """A partition's file in a checkpoint.  size: bytes, header included.  time: of its first
+    operation."""
+
+    first: int
+    size: int
+    time: int
+
+
+class PartitionRow(NamedTuple):
+    """A partition in a checkpoint: what its files held, and no more of them counts.
+
+    last_index, last_time: of its last operation; 0 where there never was one.
+    """
+
+    topic: str
+    partition: int
+    next_offset: int
+    last_index: int
+    last_time: int
+    segments: list[SegmentRow]
+
+
 class _Waiting(NamedTuple):
     """An operation that is not in its file yet.  end: the offset after its last record."""
 
@@ -71,21 +114,46 @@ class Partition:
     """See the module.  A new one begins empty: the log writes it.
 
     next_offset: after the last record.  start_offset: of the first one that is still here.
-    last_index: of the last operation.  waiting_bytes: held in memory until the next flush.
+    last_index, last_time: of the last operation.  waiting_bytes: held in memory until the next
+    flush.
     """
 
     def __init__(
-        self, disk: Disk, directory: str, segment_bytes: int = DEFAULT_SEGMENT_BYTES
+        self,
+        disk: Disk,
+        directory: str,
+        segment_bytes: int = DEFAULT_SEGMENT_BYTES,
+        unsynced: Unsynced | None = None,
     ) -> None:
         self._disk = disk
         self._directory = directory
+        self._unsynced = unsynced if unsynced is not None else Unsynced()
         self._segments: list[Segment] = []
         self._waiting: list[_Waiting] = []
         self._ends: dict[int, int] = {}  # offset after a read -> its position in its segment
         self.segment_bytes = segment_bytes
         self.next_offset = 0
         self.last_index = 0
+        self.last_time = 0
         self.waiting_bytes = 0
+
+    def restore(self, row: PartitionRow) -> None:
+        """Be what a checkpoint says; the files were put back to it."""
+        assert not self.next_offset
+        for first, size, time in row.segments:
+            segment = Segment(self._directory, first)
+            segment.found(size, time)
+            self._segments.append(segment)
+        self.next_offset = row.next_offset
+        self.last_index, self.last_time = row.last_index, row.last_time
+
+    def row(self, topic: str, number: int) -> PartitionRow:
+        """What a checkpoint must know.  Nothing may wait to be written."""
+        assert not self._waiting
+        segments = [SegmentRow(one.first, one.written, one.first_time) for one in self._segments]
+        return PartitionRow(
+            topic, number, self.next_offset, self.last_index, self.last_time, segments
+        )
 
     @property
     def start_offset(self) -> int:
@@ -107,7 +175,7 @@ class Partition:
         self._waiting.append(_Waiting(segment, op.offset, end, op.time, line, body))
         self.waiting_bytes += size
         self.next_offset = end
-        self.last_index = op.index
+        self.last_index, self.last_time = op.index, op.time
 
     def flush(self) -> None:
         """Write what waits.  Raises StorageError; then it goes on waiting."""
@@ -122,6 +190,7 @@ class Partition:
             try:
                 if not segment.written:
                     self._disk.mkdir(self._directory)
+                    self._note_names()
                 append_whole(self._disk, segment.path, buffers, segment.written)
             except OSError as e:
                 what = f"{segment.path}: {e.strerror or e}"
@@ -129,10 +198,18 @@ class Partition:
             written = sum(map(len, buffers))
             self.waiting_bytes -= written - (0 if segment.written else len(segment.header))
             segment.written += written
+            self._unsynced.files[segment.path] = None
             del self._waiting[:count]
 
-    def trim(self, before: int) -> None:
-        """Remove the segments whose records are all below `before`."""
+    def _note_names(self) -> None:
+        """A file comes into our directory, and that may be new in the topic's."""
+        topic = self._directory.rpartition("/")[0]
+        for path in (self._directory, topic, topic.rpartition("/")[0]):
+            self._unsynced.directories[path] = None
+
+    def trim(self, before: int) -> list[str]:
+        """Forget the segments whose records are all below `before`; the paths of their files."""
+        freed: list[str] = []
         while self._segments:
             following = self._segments[1].first if len(self._segments) > 1 else self.next_offset
             if following > before:
@@ -143,33 +220,18 @@ class Partition:
                 self.waiting_bytes -= len(waiting.line) + len(waiting.body)
             del self._waiting[:count]
             if segment.written:
-                self._disk.unlink(segment.path)
+                freed.append(segment.path)
         self._ends.clear()
-
-    def trim_point(self, older_than_ms: int | None, more_than_bytes: int | None) -> int:
-        """Where to `trim`, so that what stays is younger, and no more than needed: see retention.
-
-        It is the beginning of a segment, or the end: all may be too old.
-        """
-        left = sum(segment.size for segment in self._segments) if more_than_bytes is not None else 0
-        for segment in self._segments:
-            left -= segment.size
-            too_old = older_than_ms is not None and segment.last_time < older_than_ms
-            too_much = more_than_bytes is not None and left >= more_than_bytes
-            if not (too_old or too_much):
-                return segment.first
-        return self.next_offset
+        return freed
 
     # -- Reading ----------------------------------------------------------------------------------
 
     def read(self, offset: int, max_bytes: int, *, at_least_one: bool = True) -> list[Buffer]:
         """Whole operations from the first whose last offset >= `offset`, up to `max_bytes`.
 
-        at_least_one: the first one comes even if it is longer than that.  Raises Trimmed.
+        at_least_one: the first one comes even if it is longer than that.
         """
-        if offset < self.start_offset:
-            raise Trimmed(self._directory, offset, self.start_offset)
-        if offset >= self._written_end:
+        if offset >= self._written_end or not self._segments[0].written:
             return self._read_waiting(offset, max_bytes, at_least_one=at_least_one)
         above = bisect_right(self._segments, offset, key=lambda segment: segment.first)
         number = max(above - 1, 0)
@@ -196,13 +258,11 @@ class Partition:
 
     def find_time(self, at_ms: int) -> int | None:
         """The offset of the first operation with time >= `at_ms`."""
-        number = bisect_left(self._segments, at_ms, key=lambda segment: segment.times[0])
+        number = bisect_left(self._segments, at_ms, key=lambda segment: segment.first_time)
         if number and self._segments[number - 1].written:
-            segment = self._segments[number - 1]
-            mark = bisect_left(segment.times, at_ms) - 1
-            found = segment.find(self._disk, mark, lambda head: head.time >= at_ms)
+            found = self._segments[number - 1].find_time(self._disk, at_ms)
             if found is not None:
-                return found[0].offset
+                return found.offset
         if number < len(self._segments) and self._segments[number].written:
             return self._segments[number].first
         at = bisect_left(self._waiting, at_ms, key=lambda waiting: waiting.time)
@@ -210,7 +270,9 @@ class Partition:
 
     @property
     def _written_end(self) -> int:
-        """The offset after the last record that is in a file."""
+        """The offset after the last record that is in a file; 0 where there is no file."""
+        if not self._segments:
+            return 0
         return self._waiting[0].offset if self._waiting else self.next_offset
 
     def _read_waiting(self, offset: int, max_bytes: int, *, at_least_one: bool) -> list[Buffer]:

@@ -8,12 +8,14 @@
     the same with something valid after it; a file missing     | Damaged is raised, nothing is cut
     a file of a format that this version does not know         | Fatal
 
+A scan begins where a checkpoint says (`Point`): the files before are the past, kept for followers,
+and are not read.  Where the log ends before the checkpoint, its end was lost; State has it, but
+what followed may be missing: the log is torn, and begins anew after the checkpoint.
+
 After a power cut without fsync=always it is expected that a part is missing before another: then
 the log ends at the first fault.  Its broker is `unclean`, so that nothing relies on its log.
 
-*Something valid* is a line that reads as an operation from the damaged one's index on, and that
-proves itself: its sum follows from a line before it, or the body behind it has the crc that it
-states.  It may begin anywhere, since the damage may have eaten the newline before it.
+What is valid proves itself, as evidence.py has it.
 
 The second phase, `Scan.cut`, is separate, because a broker first makes it durable that its log
 was torn.  It removes the highest file first and syncs the directory before it cuts the file in
@@ -26,7 +28,6 @@ It does not decide what a torn or damaged log means for the broker.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -38,6 +39,7 @@ from yak.errors import Fatal
 from yak.messages import LogState
 from yak.storage.chunk import SUM_TAIL_BYTES, Head, decode_head
 from yak.storage.disk import Disk, append_all
+from yak.storage.evidence import find_valid
 from yak.storage.faults import Damaged
 from yak.storage.segment import FORMAT, Header, Segment, file_name, list_segments
 
@@ -45,13 +47,7 @@ from yak.storage.segment import FORMAT, Header, Segment, file_name, list_segment
 WINDOW_BYTES: Final = 4 * 1024 * 1024
 #: A segment's first line is never longer.
 MAX_HEADER_BYTES: Final = 256
-#: From how many of the sums stated last an operation may follow to be proved: records may hold
-#: what looks like a sum, too.
-STATED_SUMS: Final = 16
-
 _decode_header = msgspec.json.Decoder(Header).decode
-#: Where an operation begins, and where a line states its sum.
-_LANDMARK: Final = re.compile(rb'\{"index":\d+,"epoch":\d+,"time":\d+,"op":|"sum":"([0-9a-f]{8})"')
 
 
 class _Fault(NamedTuple):
@@ -67,6 +63,20 @@ class _Fault(NamedTuple):
     sums: tuple[str, ...]
 
 
+class Point(NamedTuple):
+    """Where a checkpoint leaves off.
+
+    next_index: of the first operation after it; sum, epochs: at that point.
+    file, position: where that operation begins in the log; None where the log begins with it.
+    """
+
+    next_index: int
+    sum: str
+    epochs: list[tuple[int, int]]
+    file: int | None
+    position: int
+
+
 @dataclass(slots=True)
 class Scan:
     """A log's state as its files have it.
@@ -77,6 +87,7 @@ class Scan:
     is gone.
     segments: those that stay; `kept_bytes` of the last one, where its end is cut.
     dropped: paths of those that go, highest first.  cut_bytes: bytes of operations that go.
+    behind: the log ended before the checkpoint.  why: what is wrong with the end; "" if nothing.
     """
 
     directory: str
@@ -89,11 +100,12 @@ class Scan:
     kept_bytes: int | None = None
     dropped: list[str] = field(default_factory=list)
     cut_bytes: int = 0
+    behind: bool = False
     why: str = ""
 
     @property
     def state(self) -> LogState:
-        return "torn" if self.cut_bytes else "whole"
+        return "torn" if self.cut_bytes or self.behind else "whole"
 
     @property
     def epoch(self) -> int:
@@ -129,27 +141,102 @@ def _rewrite(disk: Disk, segment: Segment) -> None:
     disk.rename(temporary, segment.path)
 
 
-def scan(disk: Disk, directory: str, *, after_power_cut: bool = False) -> Scan:
+def scan(
+    disk: Disk, directory: str, *, point: Point | None = None, after_power_cut: bool = False
+) -> Scan:
     """Read a log and prove it.  Raises Damaged, Fatal, or the disk's OSError.
 
-    after_power_cut: the log was not synced as it was written, and the machine stopped.
+    point: where to begin.  after_power_cut: the log was not synced as it was written, and the
+    machine stopped.
     """
     log = Scan(directory)
     firsts = list_segments(disk, directory)
+    if point is not None:
+        firsts = _begin_at(disk, log, firsts, point)
+        if log.segments:
+            fault = _prove_segment(disk, log.segments[-1], log)
+            if fault is not None:
+                _end_at(disk, log, log.segments.pop(), firsts, fault, after_power_cut)
+                return log
     for number, first in enumerate(firsts):
-        segment, fault = _scan_header(disk, log, first, is_first=number == 0)
-        while fault is None and segment.size < segment.written:
-            fault = _prove_window(disk, segment, log)
+        is_first = number == 0 and not log.segments
+        segment, fault = _scan_header(disk, log, first, is_first=is_first and point is None)
+        fault = fault or _prove_segment(disk, segment, log)
         if fault is not None:
-            later = [Segment(directory, first) for first in firsts[number + 1 :]]
-            if not after_power_cut:
-                _refuse_if_valid_follows(disk, [segment, *later], fault, log.next_index)
-            _plan_cut(disk, segment, later, fault, log)
+            _end_at(disk, log, segment, firsts[number + 1 :], fault, after_power_cut)
             return log
         log.segments.append(segment)
     if log.segments and log.segments[-1].empty:
-        log.dropped = [log.segments.pop().path]
+        log.dropped = [log.segments.pop().path, *log.dropped]
     return log
+
+
+def _begin_at(disk: Disk, log: Scan, firsts: list[int], point: Point) -> list[int]:
+    """Take over what lies before the point; the files that begin at or after it."""
+    log.next_index, log.sum, log.epochs = point.next_index, point.sum, list(point.epochs)
+    past = [first for first in firsts if first < point.next_index]
+    rest = [first for first in firsts if first >= point.next_index]
+    follows = bool(rest) and rest[0] == point.next_index
+    if past:
+        holds = past[-1] == point.file
+        holds = holds and disk.size(f"{log.directory}/{file_name(past[-1])}") >= point.position
+    else:
+        holds = point.file is None or follows
+    if holds:
+        for first in past:
+            log.segments.append(_past_segment(disk, log, first, point))
+    elif rest:
+        path = f"{log.directory}/{file_name(rest[0])}"
+        raise Damaged(path, 0, f"operations before it, from {point.next_index - 1} on, are gone")
+    else:
+        log.behind = True
+        log.why = f"the log ends before operation {point.next_index - 1}, the checkpoint's"
+        log.dropped = [f"{log.directory}/{file_name(first)}" for first in reversed(past)]
+    if log.segments:
+        oldest = log.segments[0]
+        log.first_index, log.first_sum = oldest.first, oldest.previous_sum or NO_SUM
+    else:
+        log.first_index, log.first_sum = point.next_index, point.sum
+    return rest
+
+
+def _past_segment(disk: Disk, log: Scan, first: int, point: Point) -> Segment:
+    """A file of which nothing, or only the end, has to be proved."""
+    path = f"{log.directory}/{file_name(first)}"
+    line = disk.pread(path, MAX_HEADER_BYTES, 0).partition(b"\n")[0] + b"\n"
+    try:
+        stated = _decode_header(line)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as e:
+        raise Damaged(path, 0, f"not a segment's first line: {e}: {line[:200]!r}") from e
+    _check_format(path, stated)
+    segment = Segment(log.directory, first, stated.sum or NO_SUM)
+    if line != segment.header:
+        raise Damaged(path, 0, f"the first line should be {segment.header!r}, not {line[:200]!r}")
+    segment.found(point.position if first == point.file else disk.size(path))
+    segment.written = disk.size(path)
+    return segment
+
+
+def _prove_segment(disk: Disk, segment: Segment, log: Scan) -> _Fault | None:
+    fault = None
+    while fault is None and segment.size < segment.written:
+        fault = _prove_window(disk, segment, log)
+    return fault
+
+
+def _end_at(
+    disk: Disk,
+    log: Scan,
+    segment: Segment,
+    firsts: list[int],
+    fault: _Fault,
+    after_power_cut: bool,  # noqa: FBT001 -- handed through
+) -> None:
+    """The log ends at the fault, unless something valid follows it.  Raises Damaged."""
+    later = [Segment(log.directory, first, NO_SUM) for first in firsts]
+    if not after_power_cut:
+        _refuse_if_valid_follows(disk, [segment, *later], fault, log.next_index)
+    _plan_cut(disk, segment, later, fault, log)
 
 
 def _scan_header(
@@ -165,11 +252,7 @@ def _scan_header(
     except (msgspec.MsgspecError, UnicodeDecodeError) as e:
         what = f"not a segment's first line: {e}: {line[:200]!r}"
     else:
-        if stated.format != FORMAT:
-            raise Fatal(
-                f"{path}: format {stated.format}, but this version of yak reads format {FORMAT}; "
-                "if a newer yak wrote it, start that one on this directory"
-            )
+        _check_format(path, stated)
         if is_first:
             log.first_index = log.next_index = first
             log.sum = log.first_sum = stated.sum if stated.sum and first > 1 else NO_SUM
@@ -180,6 +263,14 @@ def _scan_header(
     elif line != segment.header or len(line) > written:
         what = what or f"the first line should be {segment.header!r}, not {line[:200]!r}"
     return segment, _Fault(0, what, 0, (log.sum,)) if what else None
+
+
+def _check_format(path: str, stated: Header) -> None:
+    if stated.format != FORMAT:
+        raise Fatal(
+            f"{path}: format {stated.format}, but this version of yak reads format {FORMAT}; "
+            "if a newer yak wrote it, start that one on this directory"
+        )
 
 
 def _prove_window(disk: Disk, segment: Segment, log: Scan) -> _Fault | None:
@@ -249,7 +340,7 @@ def _refuse_if_valid_follows(
         size = disk.size(segment.path)
         data = disk.pread(segment.path, max(size - start, 0), start)
         own = fault.position - start if segment is segments[0] else -1
-        found = _find_valid(data, sums, index, own)
+        found = find_valid(data, sums, index, own)
         if found is not None:
             where = f"byte {start + found[0]} of {segment.path}"
             what = f"{fault.what}; yet a valid operation, {found[1]}, follows at {where}"
@@ -257,49 +348,12 @@ def _refuse_if_valid_follows(
         start = 0
 
 
-def _find_valid(data: bytes, sums: tuple[str, ...], index: int, own: int) -> tuple[int, int] | None:
-    """Position and index of the first operation in `data` that proves itself.
-
-    own: position of the damaged line, which is no proof of anything.
-    """
-    stated: tuple[str, ...] = ()
-    for landmark in _LANDMARK.finditer(data):
-        if landmark[1] is not None:
-            stated = (*stated[1 - STATED_SUMS :], landmark[1].decode())
-        elif landmark.start() != own:
-            found = _proved(data, landmark.start(), sums + stated)
-            if found is not None and found >= index:
-                return landmark.start(), found
-    return None
-
-
-def _proved(data: bytes, start: int, sums: tuple[str, ...]) -> int | None:
-    """The index of the operation that begins here, if it reads as one and proves itself."""
-    end = data.find(b"\n", start) + 1
-    line = data[start:end]
-    try:
-        op = ops.decode(line)
-    except BrokenLine:
-        return None
-    if isinstance(op, ops.Append) and op.size:
-        body = data[end : end + op.size]
-        if len(body) == op.size and ops.crc_of(body) == op.crc:
-            return op.index
-    for previous in sums:
-        try:
-            ops.check_sum(line, previous)
-        except BrokenLine:
-            continue
-        return op.index
-    return None
-
-
 def _plan_cut(disk: Disk, segment: Segment, later: list[Segment], fault: _Fault, log: Scan) -> None:
     """The log ends where the fault begins; a file of which nothing is left goes whole."""
     sizes = [disk.size(other.path) for other in later]
     log.cut_bytes = segment.written - fault.position + sum(sizes)
     log.why = f"{segment.path}, byte {fault.position}: {fault.what}"
-    log.dropped = [other.path for other in reversed(later)]
+    log.dropped = [*(other.path for other in reversed(later)), *log.dropped]
     if segment.empty:
         log.dropped.append(segment.path)
         return

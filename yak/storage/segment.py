@@ -7,9 +7,12 @@
 A key is what the file counts by: an operation's index in a log, an offset in a partition.
 Marks are a sparse index in memory: about every MARK_BYTES, the key of an operation and the
 position where it begins.  So finding an operation reads at most one such stretch, and a large
-read ends at a mark without a look at the lines in between.
+read ends at a mark without a look at the lines in between.  A file that a restart found as a
+checkpoint names it is marked from its beginning as far as somebody reads, so that a start reads
+none of it.
 
     Invariant: `keys` and `positions` rise together; the first mark is the first operation.
+    Invariant: the marks are complete up to `marked`; marked <= size.
     Invariant: written <= size; both stand between two operations.
 
 A segment does not decide when to roll, and knows nothing of other segments.
@@ -34,6 +37,9 @@ FORMAT: Final = 1
 #: The distance of two marks: what one look-up reads and steps through at most, beside one
 #: operation.  Sixteen KiB is some 80 small operations, 0.1 ms.
 MARK_BYTES: Final = 16 * 1024
+
+#: How much of an old file is read at a time to mark it.
+MARKING_BYTES: Final = 1024 * 1024
 
 _NAME = re.compile(r"(\d{20})\.jsonl")
 
@@ -66,18 +72,21 @@ def list_segments(disk: Disk, directory: str) -> list[int]:
 class Segment:
     """One file.
 
+    previous_sum: of the operation before the first one, in a log; None in a partition.
     size: bytes, header included, with what waits to be written.  written: bytes in the file;
-    0 before the file exists.  times: the operations' times at the marks, where asked for.
-    last_time: of the last operation.
+    0 before the file exists.  times: the operations' times at the marks.  first_time: of the
+    first operation.  marked: up to which position the marks are complete.
     """
 
     __slots__ = (
         "first",
+        "first_time",
         "header",
         "keys",
-        "last_time",
+        "marked",
         "path",
         "positions",
+        "previous_sum",
         "size",
         "times",
         "written",
@@ -86,13 +95,21 @@ class Segment:
     def __init__(self, directory: str, first: int, previous_sum: str | None = None) -> None:
         self.first = first
         self.path = f"{directory}/{file_name(first)}"
+        self.previous_sum = previous_sum
         self.header = msgspec.json.encode(Header(FORMAT, first, previous_sum)) + b"\n"
-        self.size = len(self.header)
+        self.size = self.marked = len(self.header)
         self.written = 0
+        self.first_time = 0
         self.keys = array("q")
         self.positions = array("q")
         self.times = array("q")
-        self.last_time = 0
+
+    def found(self, size: int, first_time: int = 0) -> None:
+        """The file was there at a restart, with this many bytes of whole operations."""
+        assert self.empty
+        assert size > len(self.header)
+        self.size = self.written = size
+        self.first_time = first_time
 
     @property
     def empty(self) -> bool:
@@ -101,12 +118,39 @@ class Segment:
 
     def add(self, key: int, size: int, time: int = 0) -> None:
         """An operation of `size` bytes comes at the end."""
-        if not self.positions or self.size - self.positions[-1] >= MARK_BYTES:
-            self.keys.append(key)
-            self.positions.append(self.size)
-            self.times.append(time)
+        if self.empty:
+            self.first_time = time
+        if self.marked == self.size:  # else it is marked when somebody reads so far
+            self._mark(key, self.size, time)
+            self.marked += size
         self.size += size
-        self.last_time = time
+
+    def _mark(self, key: int, position: int, time: int) -> None:
+        if not self.positions or position - self.positions[-1] >= MARK_BYTES:
+            self.keys.append(key)
+            self.positions.append(position)
+            self.times.append(time)
+
+    def _mark_until(
+        self, disk: Disk, *, key: int | None = None, position: int | None = None
+    ) -> None:
+        """Complete the marks up to this key or position, or to the end of what is written."""
+        is_log = self.previous_sum is not None
+        while self.marked < self.written:
+            if position is not None and self.marked >= position:
+                return
+            if key is not None and self.keys and self.keys[-1] > key:
+                return
+            start, size = self.marked, MARKING_BYTES
+            while self.marked == start:
+                data = disk.pread(self.path, min(size, self.written - start), start)
+                for step in self._steps(data, start):
+                    head = step.head
+                    self._mark(head.index if is_log else head.offset, start + step.start, head.time)
+                    self.marked = start + step.end
+                if self.marked == start and len(data) < size:
+                    raise Damaged(self.path, start, "the file ends within an operation")
+                size *= 8  # one operation is longer than what was read
 
     def cut(self, position: int) -> None:
         """Forget what lies from `position` on; the file is the caller's to cut."""
@@ -114,24 +158,33 @@ class Segment:
         kept = bisect_left(self.positions, position)
         del self.keys[kept:], self.positions[kept:], self.times[kept:]
         self.size = self.written = position
+        self.marked = min(self.marked, position)
 
     def locate(self, disk: Disk, reached: Callable[[Head], bool], key: int) -> int:
         """The position of the operation that holds `key`: the first that `reached` accepts.
 
         Raises Damaged where it is not there, since what is asked for was written.
         """
+        self._mark_until(disk, key=key)
         mark = max(bisect_right(self.keys, key) - 1, 0)
-        found = self.find(disk, mark, reached)
+        found = self._find(disk, mark, reached)
         if found is None:
             raise Damaged(self.path, self.positions[mark], f"{key} is not there any more")
         return found[1]
 
-    def find(
+    def find_time(self, disk: Disk, at_ms: int) -> Head | None:
+        """The first written operation with time >= `at_ms`."""
+        self._mark_until(disk)
+        mark = max(bisect_left(self.times, at_ms) - 1, 0)
+        found = self._find(disk, mark, lambda head: head.time >= at_ms)
+        return found[0] if found else None
+
+    def _find(
         self, disk: Disk, mark: int, reached: Callable[[Head], bool]
     ) -> tuple[Head, int] | None:
         """Step from a mark through what is written up to the first operation to be accepted."""
-        start = self.positions[mark]
-        while start < self.written:
+        start, end = self.positions[mark], min(self.marked, self.written)
+        while start < end:
             mark = bisect_right(self.positions, start)
             data = disk.pread(self.path, self._boundary(mark) - start, start)
             for step in self._steps(data, start):
@@ -157,6 +210,7 @@ class Segment:
         end, key = stop
         if end - start <= max_bytes:
             return Extent(disk.pread(self.path, end - start, start), key)
+        self._mark_until(disk, position=start + max_bytes + 1)
         mark = bisect_right(self.positions, start + max_bytes) - 1
         if self.positions[mark] > start:
             size = self.positions[mark] - start
@@ -177,5 +231,5 @@ class Segment:
 
     def _boundary(self, mark: int) -> int:
         """Where the stretch before a mark ends."""
-        end = self.positions[mark] if mark < len(self.positions) else self.written
+        end = self.positions[mark] if mark < len(self.positions) else self.marked
         return min(end, self.written)

@@ -8,33 +8,38 @@
     Apply                        | apply
     Load                         | load
     SendRecords, FindOffsets     | read_records, find_offset
-    FindTrims                    | find_trims
     SendOps, SendFollow(Answer)  | read_ops, sum_before
 
 Rules:
 
-* Everything happens at once and in order, on one thread; only a sync job's `run` may be given
-  to another.  So the broker and the simulator use it alike.
-* `recover` proves the log, makes durable in meta.json what may be missing, and only then cuts
-  the log and removes the partition files: restart is replay, and writes them again.
+* Everything happens at once and in order, on one thread; only the steps of a sync or checkpoint
+  job may be given to another.  So the broker and the simulator use it alike.
 * `apply` takes an operation's bytes from memory; after a restart, from the log in stretches.
   It takes all operations into memory before it can fail, so they are never half applied.
-* A deleted topic's directory is first moved to trash/INDEX, in one step, and removed there.
+* What an operation frees goes to the trash, and stays there until a checkpoint covers it.
+* A checkpoint is of what is applied; when it is durable, the trash and the log's front may go.
 
-It does not know what is committed, what time it is, or when to sync or flush.
+A start is recovery.py's.  To the core it is one thing, hence more than 400 lines.
+
+It does not know what is committed, what time it is, or when to sync, to flush, or to make a
+checkpoint.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Final, NamedTuple
 
 from yak.core import ops
 from yak.core.ops import Op
+from yak.core.snapshot import Snapshot
+from yak.core.state import State
 from yak.errors import Fatal
 from yak.messages import LogState
 from yak.model import TopicPartition
+from yak.storage import recovery
+from yak.storage.checkpoint import Checkpoint, CheckpointJob
 from yak.storage.chunk import Chunk
 from yak.storage.data_dir import DataDir
 from yak.storage.disk import Buffer, Disk
@@ -44,22 +49,25 @@ from yak.storage.partition import (
     DEFAULT_SEGMENT_BYTES,
     FLUSH_BYTES,
     Partition,
-    last_index_on_disk,
+    Unsynced,
 )
-from yak.storage.scan import Scan, scan
+from yak.storage.restore import REMOVED
+from yak.storage.trash import Trash
 
 #: How much of the log is read back at a time when it is applied after a restart.
 LOAD_BYTES: Final = 4 * 1024 * 1024
 #: Of a topic's partitions so many have their directory from the beginning, for whoever looks; the
 #: others get it with their first record.  Ten thousand at once would take longer than a lease.
 EAGER_DIRECTORIES: Final = 100
+#: What an operation without a body is taken to add to the log, where nobody knows its line.
+LINE_BYTES: Final = 200
 
 
 class Recovered(NamedTuple):
     """What a start found.  state: as the broker joins; message: why, if it is not whole.
 
     next: the log's next index.  end_epoch, time (ms): of its last operation, 0 where there is
-    none.
+    none.  restored: State at the checkpoint.
     """
 
     state: LogState
@@ -69,67 +77,71 @@ class Recovered(NamedTuple):
     epochs: list[tuple[int, int]]
     sum: str
     time: int
+    restored: State
 
 
 class Store:
     """See the module.  Made by `recover`.
 
+    checkpoint: the index of the last durable one; 0 without one.
+    bytes_since, operations_since: what was applied since the last one was begun.
     _partitions: every partition there is.  _waiting: those with records to flush.
     _loaded: a stretch of old operations (line, body), beginning with index _loaded_first.
     """
 
-    def __init__(self, disk: Disk, data_dir: DataDir, log: OpLog) -> None:
+    def __init__(self, disk: Disk, data_dir: DataDir, log: OpLog, applied: int = 0) -> None:
         self._disk = disk
         self._data_dir = data_dir
         self._path = data_dir.path
         self._log = log
+        self._trash = Trash(disk, self._path)
+        self._unsynced = Unsynced()
         self._partitions: dict[TopicPartition, Partition] = {}
         self._counts: dict[str, int] = {}
         self._waiting: dict[TopicPartition, Partition] = {}
         self._loaded: list[tuple[bytes, Buffer]] = []
         self._loaded_first = 0
-
-    # -- Recovery ---------------------------------------------------------------------------------
+        self._applied = applied
+        self.checkpoint = applied
+        self.bytes_since = 0
+        self.operations_since = 0
 
     @classmethod
     def recover(
         cls, disk: Disk, data_dir: DataDir, segment_bytes: int, *, sync_at_roll: bool = True
     ) -> tuple[Store, Recovered]:
-        """Prove the log, cut what is not whole, and begin the partition files anew.
+        """Put a data directory in order, as recovery.py says.  Raises Fatal.
 
-        Raises Fatal where the log is damaged: it keeps the files, and meta.json remembers.
         sync_at_roll: as fsync=always needs it; without, a power cut leaves the disk unclean.
         """
-        path = data_dir.path
-        try:
-            for name in ("oplog", "topics"):
-                disk.mkdir(f"{path}/{name}")
-            disk.sync_dir(path)
-            found = _scan_log(disk, data_dir)
-            reason = found.why or _ahead_of_log(disk, f"{path}/topics", found.next_index - 1)
-            if reason:
-                data_dir.suspect("torn")
-            found.cut(disk, rewrite_from=data_dir.rewrite_from)
-            data_dir.rewritten()
-            _begin_anew(disk, path)
-        except OSError as e:
-            raise Fatal(f"data directory {path}: {e}; look at the disk, then start again") from e
-        state = data_dir.state
-        if state != "whole" and not reason:
-            reason = f"an earlier stop left this disk {state}, and yak-zk has not recorded it yet"
-        elif found.cut_bytes:
-            reason = f"{found.cut_bytes} bytes were cut from the log's end: {reason}"
-        log = OpLog(disk, found, segment_bytes, sync_at_roll=sync_at_roll)
-        last = log.next_index - 1
-        time = log.load(last, last, 0)[0].op.time if last else 0
-        end = (log.next_index, found.epoch, list(log.epochs), log.sum, time)
-        return cls(disk, data_dir, log), Recovered(state, reason, *end)
+        found = recovery.recover(disk, data_dir)
+        log = OpLog(disk, found.log, segment_bytes, sync_at_roll=sync_at_roll)
+        last, time = log.next_index - 1, found.restored.time
+        if last > found.restored.index:
+            time = log.load(last, last, 0)[0].op.time
+        store = cls(disk, data_dir, log, found.restored.index)
+        if found.checkpoint is not None:
+            store._restore(found.checkpoint)
+        end = (log.next_index, found.log.epoch, list(log.epochs), log.sum, time)
+        return store, Recovered(found.state, found.message, *end, found.restored)
+
+    def _restore(self, checkpoint: Checkpoint) -> None:
+        """The partitions as they were; their files were put back to it."""
+        for name, topic in checkpoint.state.topics.items():
+            self._open(name, topic.partitions, _segment_bytes(topic.config))
+        for row in checkpoint.partitions:
+            self._partitions[row.topic, row.partition].restore(row)
 
     # -- The log ----------------------------------------------------------------------------------
 
     @property
     def next_index(self) -> int:
         return self._log.next_index
+
+    @property
+    def first_index(self) -> int:
+        """Of the oldest operation that the log still has."""
+        return self._log.first_index
 
     @property
     def sum(self) -> str:
@@ -219,29 +231,41 @@ class Store:
         """
         refused: OSError | StorageError | None = None
         for op in operations:
+            assert op.index == self._applied + 1, (op, self._applied)
             if isinstance(op, ops.Append):
                 self._apply_append(op)
-                continue
-            try:
-                self._apply_other(op)
-            except (OSError, StorageError) as e:
-                refused = e
-        for where, partition in list(self._waiting.items()):
-            if partition.waiting_bytes >= FLUSH_BYTES and refused is None:
+            else:
+                held = self._log.entry(op.index)
+                self.bytes_since += len(held[0]) if held else LINE_BYTES
                 try:
-                    partition.flush()
-                except StorageError as e:
+                    self._apply_other(op)
+                except OSError as e:
                     refused = e
-                else:
-                    del self._waiting[where]
+            self._applied = op.index
+        self.operations_since += len(operations)
+        try:
+            self._flush(FLUSH_BYTES)
+        except StorageError as e:
+            refused = e
         if refused is not None:
             raise StorageError(f"committed operations wait in memory: {refused}") from refused
 
     def flush(self) -> None:
         """Write what waits, all partitions.  Raises StorageError; the rest goes on waiting."""
+        self._flush(0)
+
+    def _flush(self, least: int) -> None:
+        """Move what was freed; then write the partitions in which at least this much waits."""
+        if self._trash.waits:
+            try:
+                self._trash.carry_out()
+            except OSError as e:
+                what = f"what was freed cannot be moved to {self._path}/trash: {e.strerror or e}"
+                raise StorageError(what) from e
         for where, partition in list(self._waiting.items()):
-            partition.flush()
-            del self._waiting[where]
+            if partition.waiting_bytes >= least:
+                partition.flush()
+                del self._waiting[where]
 
     def read_records(
         self,
@@ -252,7 +276,7 @@ class Store:
         *,
         at_least_one: bool = True,
     ) -> list[Buffer]:
-        """Whole operations from the one that holds `offset`.  Raises StorageError, Trimmed."""
+        """Whole operations from the one that holds `offset`.  Raises StorageError."""
         try:
             held = self._partitions.get((topic, partition))
             if held is None:
@@ -274,18 +298,61 @@ class Store:
         except (OSError, Damaged) as e:
             raise StorageError(f"{topic}/{partition} cannot be read: {e}") from e
 
-    def find_trims(
-        self, queries: Sequence[tuple[str, int, int | None, int | None]]
-    ) -> list[tuple[str, int, int]]:
-        """(topic, partition, offset) where `trim_point` says that something may go."""
-        found = []
-        for topic, partition, older_than_ms, more_than_bytes in queries:
-            held = self._partitions.get((topic, partition))
-            if held is not None:
-                before = held.trim_point(older_than_ms, more_than_bytes)
-                if before > held.start_offset:
-                    found.append((topic, partition, before))
-        return found
+    # -- Checkpoints ------------------------------------------------------------------------------
+
+    def begin_checkpoint(self, state: State) -> CheckpointJob:
+        """A job whose steps make a checkpoint of all that is applied.  One at a time.
+
+        state: as it is at that very index.  Raises StorageError where the disk does not take
+        what waits; then it is too early.
+        """
+        assert state.index == self._applied, (state.index, self._applied)
+        self.flush()
+        rows = [
+            partition.row(*where)
+            for where, partition in self._partitions.items()
+            if partition.next_offset
+        ]
+        index, epochs = state.index, list(self._log.epochs)
+        running = self._log.sum_before(index + 1)
+        file, position = self._log.place_of(index + 1)
+
+        def head(snapshot: Snapshot) -> Checkpoint:
+            return Checkpoint(
+                sum=running,
+                epochs=[(epoch, first) for epoch, first in epochs if first <= index],
+                log_file=file,
+                log_position=position,
+                state=snapshot,
+                partitions=rows,
+            )
+
+        self.bytes_since = self.operations_since = 0
+        # Were the log shorter than its checkpoint, it would have to begin anew after it.
+        log_files, log_names = self._log.unsynced_before(index + 1)
+        files, directories = self._unsynced.take()
+        unsynced = (log_files + files, log_names + directories)
+        return CheckpointJob(self._disk, self._path, self._trash, state.copy(), head, unsynced)
+
+    def end_checkpoint(self, job: CheckpointJob) -> None:
+        """All its steps have run, or one has failed: then the next one does its work as well."""
+        if job.made:
+            self.checkpoint = job.index
+        else:
+            self._unsynced.files.update(dict.fromkeys(job.files))
+            self._unsynced.directories.update(dict.fromkeys(job.directories))
+
+    def tidy(self, retain_bytes: int, wanted: int, pinned: int) -> list[Callable[[], None]]:
+        """Let go of what the checkpoint covers.  Raises OSError.
+
+        retain_bytes, wanted: as OpLog.forget.  pinned: an older checkpoint that is still read, or
+        the last one.  Returns what removes files that are out of use, to be run in any thread.
+        """
+        self._log.forget(min(self.checkpoint, pinned), retain_bytes, wanted)
+        names = self._trash.covered(min(self.checkpoint, pinned))
+        if self._disk.exists(f"{self._path}/{REMOVED}"):
+            names.append(f"{self._path}/{REMOVED}")
+        return [self._disk.remove_later(name) for name in names]
 
     def close(self) -> None:
         """Flush, and make the log durable, so that the run may be marked as stopped.
@@ -303,6 +370,7 @@ class Store:
         line, body = self._bytes_of(op.index)
         partition.append(op, line, body)
         self._waiting[where] = partition
+        self.bytes_since += len(line) + len(body)
 
     def _apply_other(self, op: Op) -> None:
         match op:
@@ -317,27 +385,31 @@ class Store:
             case ops.DeleteTopic():
                 self._delete(op.topic, op.index)
             case ops.Trim():
-                self._partitions[op.topic, op.partition].trim(op.before)
+                for path in self._partitions[op.topic, op.partition].trim(op.before):
+                    self._trash.free_segment(op.index, path)
             case _:
                 pass  # the others change no file
 
     def _create(self, topic: str, total: int, segment_bytes: int) -> None:
+        first = self._counts.get(topic, 0)
+        self._open(topic, total, segment_bytes)
+        if not self._trash.waits:
+            for number in range(first, min(total, EAGER_DIRECTORIES)):
+                self._disk.mkdir(f"{self._path}/topics/{topic}/{number}")
+
+    def _open(self, topic: str, total: int, segment_bytes: int) -> None:
         first, self._counts[topic] = self._counts.get(topic, 0), total
-        directories = [f"{self._path}/topics/{topic}/{number}" for number in range(first, total)]
-        for number, directory in enumerate(directories, first):
-            self._partitions[topic, number] = Partition(self._disk, directory, segment_bytes)
-        for directory in directories[: max(EAGER_DIRECTORIES - first, 0)]:
-            self._disk.mkdir(directory)
+        for number in range(first, total):
+            directory = f"{self._path}/topics/{topic}/{number}"
+            self._partitions[topic, number] = Partition(
+                self._disk, directory, segment_bytes, self._unsynced
+            )
 
     def _delete(self, topic: str, index: int) -> None:
         for number in range(self._counts.pop(topic)):
             del self._partitions[topic, number]
             self._waiting.pop((topic, number), None)
-        trash = f"{self._path}/trash/{index}"
-        self._disk.mkdir(trash)
-        if self._disk.exists(f"{self._path}/topics/{topic}"):
-            self._disk.rename(f"{self._path}/topics/{topic}", f"{trash}/{topic}")
-        self._disk.rmtree(trash)
+        self._trash.free_topic(index, topic)
 
     def _bytes_of(self, index: int) -> tuple[bytes, Buffer]:
         held = self._log.entry(index)
@@ -349,44 +421,6 @@ class Store:
             except StorageError as e:
                 raise Fatal(f"committed operations cannot be applied: {e}; start again") from e
         return self._loaded[index - self._loaded_first]
-
-
-def _scan_log(disk: Disk, data_dir: DataDir) -> Scan:
-    """The log's scan.  Damage is remembered and stops the broker: there is no full copy yet."""
-    directory = f"{data_dir.path}/oplog"
-    try:
-        found = scan(disk, directory, after_power_cut=data_dir.state == "unclean")
-        if found.first_index != 1:
-            what = f"the log begins with operation {found.first_index}, the files before are gone"
-            raise Damaged(found.segments[0].path, 0, what)
-    except Damaged as e:
-        data_dir.suspect("damaged")
-        raise Fatal(
-            f"the log is damaged: {e}; nothing was cut. Keep {data_dir.path} to look into it; "
-            "with another broker in sync, start this one with a new --data-dir, and it copies all"
-        ) from e
-    return found
-
-
-def _ahead_of_log(disk: Disk, topics: str, last_index: int) -> str:
-    """Why the log must have lost its end, if a partition's file holds an operation past it."""
-    for topic in disk.listdir(topics):
-        partitions = f"{topics}/{topic}"
-        for partition in disk.listdir(partitions) if disk.is_dir(partitions) else ():
-            directory = f"{partitions}/{partition}"
-            index = last_index_on_disk(disk, directory) if disk.is_dir(directory) else 0
-            if index > last_index:
-                return f"{topic}/{partition} holds operation {index}, the log ends at {last_index}"
-    return ""
-
-
-def _begin_anew(disk: Disk, path: str) -> None:
-    """No partition file outlives a restart; the move makes it one step."""
-    disk.rmtree(f"{path}/trash")
-    disk.mkdir(f"{path}/trash")
-    disk.rename(f"{path}/topics", f"{path}/trash/topics")
-    disk.mkdir(f"{path}/topics")
-    disk.rmtree(f"{path}/trash/topics")
 
 
 def _segment_bytes(config: dict[str, Any]) -> int:

@@ -11,11 +11,10 @@ from tests.support.memory_disk import MemoryDisk
 from tests.support.operations import TOPIC, append_op, body_of, create_topic, encoded, lead, mixed
 from yak.core import ops
 from yak.core.ops import NO_SUM, Op
-from yak.errors import Fatal
 from yak.storage.chunk import parse_chunk, split
 from yak.storage.data_dir import DataDir
 from yak.storage.disk import Buffer, Disk
-from yak.storage.faults import StorageError, SumMismatch, SyncFailed, Trimmed
+from yak.storage.faults import StorageError, SumMismatch, SyncFailed
 from yak.storage.store import Recovered, Store
 from yak.storage.tail import Tail
 
@@ -77,7 +76,7 @@ def replay(store: Store, last: int) -> None:
 def test_what_is_applied_is_read_and_written_to_the_partitions_files(disk: Disk, root: str) -> None:
     path = f"{root}/broker-1"
     store, found, _ = start(disk, path)
-    assert found == Recovered("whole", "", 1, 0, [], NO_SUM, 0)
+    assert found[:-1] == ("whole", "", 1, 0, [], NO_SUM, 0)
     operations = renumbered(history(40))
     store.append(operations)
     assert store.next_index == len(operations) + 1
@@ -225,7 +224,7 @@ def test_topics_come_grow_change_and_go() -> None:
     assert len(disk.listdir(f"/data/topics/{TOPIC}/2")) == 2
     store.apply([op for op, _ in operations[6:7]])
     assert disk.listdir("/data/topics") == []
-    assert disk.listdir("/data/trash") == []
+    assert disk.listdir("/data/trash/7/topic") == [TOPIC]
     store.apply([op for op, _ in operations[7:]])
     store.flush()
     assert disk.listdir(f"/data/topics/{TOPIC}") == ["0"]
@@ -246,22 +245,6 @@ def test_trim_is_applied_by_whole_files() -> None:
     after = disk.listdir(f"/data/topics/{TOPIC}/0")
     assert 0 < len(after) < len(before)
     assert int(after[0][:20]) <= 20
-
-
-def test_find_trims_names_what_may_go_and_nothing_else() -> None:
-    disk = MemoryDisk()
-    store, _, _ = start(disk)
-    operations = renumbered(history(40, segment_bytes=400))
-    store.append(operations)
-    store.apply([op for op, _ in operations])
-    (found,) = store.find_trims([(TOPIC, 0, None, 500), ("gone", 0, None, 1), (TOPIC, 1, 0, None)])
-    topic, partition, before = found
-    assert (topic, partition) == (TOPIC, 0)
-    assert before > 0
-    store._partitions[TOPIC, 0].trim(before)
-    with pytest.raises(Trimmed):
-        store.read_records(TOPIC, 0, before - 1, 1000)
-    assert store.find_trims([(TOPIC, 0, None, 500)]) == []
 
 
 def test_a_torn_end_is_remembered_before_it_is_cut() -> None:
@@ -308,20 +291,25 @@ def test_a_partition_ahead_of_the_log_shows_a_cut_on_a_boundary() -> None:
     assert directory.state == "torn"
 
 
-def test_a_damaged_log_stops_the_broker_and_keeps_the_files() -> None:
+def test_a_damaged_log_is_kept_aside_and_the_broker_begins_empty() -> None:
     disk = MemoryDisk()
     store, _, _ = start(disk)
     store.append(renumbered(history(20)))
     disk.crash("kill", random.Random(0))
-    path = f"/data/oplog/{disk.listdir('/data/oplog')[0]}"
-    disk.flip(path, 100)
-    before = disk.read_file(path)
-    with pytest.raises(Fatal, match=r"the log is damaged: /data/oplog/.*, byte \d+.*Keep /data"):
-        start(disk)
-    assert disk.read_file(path) == before
-    disk.flip(path, 100)
+    name = disk.listdir("/data/oplog")[0]
+    disk.flip(f"/data/oplog/{name}", 100)
+    before = disk.read_file(f"/data/oplog/{name}")
+    _, found, directory = start(disk)
+    assert (found.state, found.next, found.epochs) == ("damaged", 1, [])
+    assert f"damaged, kept in /data/damaged/1: /data/oplog/{name}, byte" in found.message
+    assert disk.read_file(f"/data/damaged/1/oplog/{name}") == before
     disk.crash("kill", random.Random(0))
-    assert start(disk)[1].state == "damaged"
+    _, found, directory = start(disk)
+    assert found.state == "damaged"
+    assert disk.listdir("/data/damaged") == ["1"]
+    directory.clear_suspicion()
+    disk.crash("kill", random.Random(0))
+    assert start(disk)[1].state == "whole"
 
 
 def test_a_log_without_its_beginning_is_damaged() -> None:
@@ -330,8 +318,9 @@ def test_a_log_without_its_beginning_is_damaged() -> None:
     store.append(renumbered(history(60)))
     disk.crash("kill", random.Random(0))
     disk.unlink(f"/data/oplog/{disk.listdir('/data/oplog')[0]}")
-    with pytest.raises(Fatal, match="the files before are gone"):
-        start(disk)
+    _, found, _ = start(disk)
+    assert found.state == "damaged"
+    assert "and there is no checkpoint" in found.message
 
 
 def test_after_a_power_cut_without_fsync_the_log_ends_at_its_first_fault() -> None:

@@ -1,0 +1,150 @@
+"""Keeps a broker's disk bounded: checkpoints, and what may go once they are durable.
+
+    enough was applied ─▶ begin ─▶ sync files ─▶ sync directories ─▶ write ─▶ let go: trash,
+                          (loop)          (in a thread, one step at a time)   log's front  (loop)
+
+Rules:
+
+* A checkpoint is begun between two turns, when State and the partition files are at one index.
+* A full disk is waited out: the next one does the work of the one that failed.  A sync that fails
+  otherwise stops the broker, as everywhere.
+* The log's front goes by whole files: kept is what is behind the last checkpoint, and before it
+  `oplog_retain_bytes`; twice that where a connected follower still wants it.
+
+It decides nothing about the cluster, and does not know what State holds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from collections.abc import Callable, Iterator
+from typing import Any, Final, Protocol
+
+from yak.config import Limits
+from yak.core.state import State
+from yak.storage.checkpoint import CheckpointJob
+from yak.storage.faults import StorageError
+from yak.storage.store import Store
+from yak.storage.story import Story
+
+#: After a checkpoint that the disk had no room for.
+AGAIN_S: Final = 5.0
+
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+class Keeper(Protocol):
+    """What a housekeeper asks of its broker."""
+
+    def state(self) -> State: ...
+
+    def wanted(self) -> int:
+        """The lowest index that a connected follower still wants."""
+
+    def pinned(self) -> int:
+        """The oldest checkpoint that is still read, or a high number."""
+
+    def log_cut(self, first: int) -> None: ...
+
+    def sync_failed(self, error: OSError) -> None:
+        """The disk failed to make something durable: stop at once."""
+
+
+class Housekeeper:
+    """See the module.  `look` after every turn."""
+
+    def __init__(
+        self, store: Store, story: Story, keeper: Keeper, limits: Limits, retain_bytes: int
+    ) -> None:
+        self._store = store
+        self._story = story
+        self._keeper = keeper
+        self._limits = limits
+        self._retain_bytes = retain_bytes
+        self._loop = asyncio.get_running_loop()
+        self._job: CheckpointJob | None = None
+        self._steps: Iterator[Callable[[], None]] = iter(())
+        #: The disk was full: no checkpoint is begun meanwhile.
+        self._waits = False
+
+    def look(self) -> None:
+        """Begin a checkpoint if enough has been applied since the last one."""
+        store, limits = self._store, self._limits
+        if (
+            store.bytes_since < limits.checkpoint_bytes
+            and store.operations_since < limits.checkpoint_operations
+        ):
+            return
+        if self._job is None and not self._waits:
+            self._begin()
+
+    def _begin(self) -> None:
+        try:
+            self._job = self._store.begin_checkpoint(self._keeper.state())
+        except StorageError as error:
+            self._later(error.message)
+            return
+        self._steps = self._job.steps()
+        self._go_on()
+
+    def _go_on(self) -> None:
+        step = next(self._steps, None)
+        if step is None:
+            self._made()
+            return
+        future = self._loop.run_in_executor(None, step)
+        future.add_done_callback(self._stepped)
+
+    def _stepped(self, done: asyncio.Future[Any]) -> None:
+        error = done.exception()
+        if error is None:
+            self._go_on()
+        elif isinstance(error, OSError):
+            self._failed(error)
+        else:
+            raise error
+
+    def _failed(self, error: OSError) -> None:
+        assert self._job is not None
+        self._store.end_checkpoint(self._job)
+        self._job = None
+        if error.errno in _FULL:
+            self._later(str(error))
+        else:
+            self._keeper.sync_failed(error)
+
+    def _later(self, reason: str) -> None:
+        self._story.tell("checkpoint_waits", reason=reason)
+        self._waits = True
+        self._loop.call_later(AGAIN_S, self._look_again)
+
+    def _look_again(self) -> None:
+        self._waits = False
+        self.look()
+
+    def _made(self) -> None:
+        job, self._job = self._job, None
+        assert job is not None
+        self._store.end_checkpoint(job)
+        self._story.tell("checkpoint", index=job.index, bytes=job.size, files=len(job.files))
+        self.tidy()
+
+    def tidy(self) -> None:
+        """Let go of what the last checkpoint covers; also once at the start."""
+        store, first = self._store, self._store.first_index
+        try:
+            for remove in store.tidy(
+                self._retain_bytes, self._keeper.wanted(), self._keeper.pinned()
+            ):
+                self._loop.run_in_executor(None, remove).add_done_callback(_removed)
+        except OSError as error:
+            self._story.tell("not_tidied", reason=str(error))
+        if store.first_index != first:
+            self._story.tell("log_cut", first=store.first_index, checkpoint=store.checkpoint)
+            self._keeper.log_cut(store.first_index)
+
+
+def _removed(done: asyncio.Future[None]) -> None:
+    """What could not be removed now is removed after the next start."""
+    done.exception()

@@ -1,0 +1,128 @@
+"""What a start finds in a data directory, and makes of it.
+
+    1  finish    a full copy that was complete, but not yet in its place (copy.py)
+    2  set aside what an earlier run, or this one, found to be damaged: moved to damaged/N
+    3  load      the last checkpoint, if there is one
+    4  prove     the log since (scan.py); how far the partition files say that it reached
+    5  remember  in meta.json, before anything is changed, that something may be missing
+    6  put back  the partition files to the checkpoint (restore.py); cut the log's torn end
+
+From there the log is applied as it proves committed: restart is replay.  Damage is never cut: the
+files are kept where somebody may look into them, and the broker begins empty, marked as damaged,
+so that the leader fills it and nobody elects it before.
+
+It does not apply the log, and does not know what the cluster has committed.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from yak.core.snapshot import restore
+from yak.core.state import State
+from yak.errors import Fatal
+from yak.messages import LogState
+from yak.storage import checkpoint as checkpoints
+from yak.storage.checkpoint import Checkpoint
+from yak.storage.data_dir import DataDir
+from yak.storage.disk import Disk
+from yak.storage.faults import Damaged
+from yak.storage.restore import Restoration
+from yak.storage.scan import Point, Scan, scan
+
+#: In a data directory: what was damaged, in numbered directories.
+DAMAGED: Final = "damaged"
+_PARTS: Final = ("oplog", "topics", "trash", checkpoints.FILE_NAME)
+
+
+class Found(NamedTuple):
+    """What is there, once all steps are done.
+
+    state: as the broker joins; message: why, if it is not whole.  restored: State at the
+    checkpoint.
+    """
+
+    state: LogState
+    message: str
+    log: Scan
+    checkpoint: Checkpoint | None
+    restored: State
+
+
+def recover(disk: Disk, data_dir: DataDir) -> Found:
+    """See the module.  Raises Fatal where the disk refuses."""
+    path = data_dir.path
+    try:
+        if data_dir.meta.set_aside:
+            _set_aside(disk, data_dir)
+        try:
+            return _put_in_order(disk, data_dir)
+        except Damaged as e:
+            data_dir.is_damaged()
+            kept = _set_aside(disk, data_dir)
+            found = _put_in_order(disk, data_dir)
+            return found._replace(message=f"damaged, kept in {kept}: {e}")
+    except OSError as e:
+        raise Fatal(f"data directory {path}: {e}; look at the disk, then start again") from e
+
+
+def _put_in_order(disk: Disk, data_dir: DataDir) -> Found:
+    path = data_dir.path
+    for name in ("oplog", "topics", "trash"):
+        disk.mkdir(f"{path}/{name}")
+    disk.sync_dir(path)
+    checkpoint = checkpoints.read(disk, path)
+    log = _scan_log(disk, data_dir, checkpoint)
+    restoration = Restoration.look(disk, path, checkpoint)
+    reason = log.why if log.state == "torn" else ""
+    if not reason and restoration.last_index >= log.next_index:
+        reason = f"{restoration.evidence}, the log ends at {log.next_index - 1}"
+    if reason:
+        data_dir.suspect("torn")
+    restoration.carry_out()
+    if restoration.damage:
+        raise Damaged(f"{path}/{checkpoints.FILE_NAME}", 0, restoration.damage)
+    log.cut(disk, rewrite_from=data_dir.rewrite_from)
+    data_dir.rewritten()
+    if data_dir.state != "whole" and not reason:
+        reason = f"an earlier stop left this disk {data_dir.state}, and yak-zk has not recorded it"
+    elif log.cut_bytes:
+        reason = f"{log.cut_bytes} bytes were cut from the log's end: {reason}"
+    restored = restore(checkpoint.state) if checkpoint else State()
+    return Found(data_dir.state, reason, log, checkpoint, restored)
+
+
+def _scan_log(disk: Disk, data_dir: DataDir, checkpoint: Checkpoint | None) -> Scan:
+    directory = f"{data_dir.path}/oplog"
+    point = None
+    if checkpoint is not None:
+        point = Point(
+            checkpoint.index + 1,
+            checkpoint.sum,
+            checkpoint.epochs,
+            checkpoint.log_file,
+            checkpoint.log_position,
+        )
+    found = scan(disk, directory, point=point, after_power_cut=data_dir.state == "unclean")
+    if checkpoint is None and found.first_index != 1:
+        what = f"the log begins with operation {found.first_index}, and there is no checkpoint"
+        raise Damaged(found.segments[0].path, 0, what)
+    return found
+
+
+def _set_aside(disk: Disk, data_dir: DataDir) -> str:
+    """Move the log, the partition files and the checkpoint out of the way; where to."""
+    home = f"{data_dir.path}/{DAMAGED}"
+    disk.mkdir(home)
+    number = 1
+    while disk.exists(f"{home}/{number}"):
+        number += 1
+    target = f"{home}/{number}"
+    disk.mkdir(target)
+    for name in _PARTS:
+        if disk.exists(f"{data_dir.path}/{name}"):
+            disk.rename(f"{data_dir.path}/{name}", f"{target}/{name}")
+    for directory in (target, home, data_dir.path):
+        disk.sync_dir(directory)
+    data_dir.was_set_aside()
+    return target
