@@ -197,10 +197,16 @@ class Produce(Logged, tag="produce", kw_only=True):
 
 
 class Fetch(Request, tag="fetch", kw_only=True):
+    """topic_ids: {topic: id}, of the topics that are meant; under another id they are unknown.
+
+    session: core/standing.py.
+    """
+
     partitions: list[At]
     max_bytes: Count = MIB
     wait_ms: WaitMs = 0
     topic_ids: TopicIds | UnsetType = UNSET
+    session: Literal["new", "same"] | UnsetType = UNSET
 
 
 class ListOffsets(Request, tag="list_offsets", kw_only=True):
@@ -342,15 +348,15 @@ class MemberAnswer(Answer, kw_only=True):
     #: Where the group stands; null where it has never acknowledged.
     offsets: list[tuple[str, int, int | None]]
     session_ms: int
-    #: Of the topics in the assignment.
-    topic_ids: TopicIds = msgspec.field(default_factory=dict)
+    #: Those of the member's topics that exist: whose offsets these are.
+    topics: dict[str, TopicSize] = msgspec.field(default_factory=dict)
 
 
 class HeartbeatAnswer(Answer, kw_only=True):
     generation: int | UnsetType = UNSET
     assignment: list[Where] | UnsetType = UNSET
     offsets: list[tuple[str, int, int | None]] | UnsetType = UNSET
-    topic_ids: TopicIds | UnsetType = UNSET
+    topics: dict[str, TopicSize] | UnsetType = UNSET
 
 
 class ProduceAnswer(Answer, kw_only=True):

@@ -26,7 +26,7 @@ from yak.core.sessions import Sessions
 from yak.core.state import Group
 from yak.core.topics import Topics
 from yak.errors import Refused
-from yak.model import Now, TopicPartition
+from yak.model import Now
 
 
 class Membership:
@@ -188,14 +188,18 @@ class Membership:
             generation=group.generation,
             assignment=list(assignment),
             offsets=[(*tp, self.state.acked_by(name, tp)) for tp in assignment],
+            topics=self._topics_of(name, member),
             session_ms=session_ms,
-            topic_ids=self._topic_ids(assignment),
         )
 
-    def _topic_ids(self, assignment: list[TopicPartition]) -> m.TopicIds:
-        """Of the topics assigned, so that a member notices one that was made again."""
-        topics = self.state.topics
-        return {t: topics[t].topic_id for t, _ in assignment if t in topics}
+    def _topics_of(self, name: str, member: str) -> dict[str, m.TopicSize]:
+        """Those of the member's topics that exist, by what is committed."""
+        info = self.state.group(name).members.get(member)
+        return {
+            topic: m.TopicSize(topic_id=found.topic_id, partitions=found.partitions)
+            for topic in (info.topics if info else ())
+            if (found := self.state.topics.get(topic)) is not None
+        }
 
     # -- deregister ------------------------------------------------------------------------------
 
@@ -291,10 +295,9 @@ class Membership:
         group = self.state.group(name)
         answer = m.HeartbeatAnswer(generation=group.generation)
         if generation < group.generation:
-            assignment = group.assigned(member)
-            answer.assignment = list(assignment)
-            answer.offsets = [(*tp, self.state.acked_by(name, tp)) for tp in assignment]
-            answer.topic_ids = self._topic_ids(assignment)
+            answer.assignment = list(group.assigned(member))
+            answer.offsets = [(*tp, self.state.acked_by(name, tp)) for tp in answer.assignment]
+            answer.topics = self._topics_of(name, member)
         return answer
 
     def _release(self, name: str, member: str, generation: int, owned: Any, now: Now) -> bool:

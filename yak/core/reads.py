@@ -8,6 +8,7 @@ Rules:
 * A long poll waits for the *first* record of any of its partitions, and wakes at the apply.
 * An entry with an error answers at once, with `size` 0.
 * A fetch that names a topic's id gets nothing of another topic under that name.
+* What a connection asks for again and again may be kept: standing.py.
 
 It never sees a record's bytes: it names ranges, and the shell reads them.
 """
@@ -18,13 +19,14 @@ import heapq
 import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from msgspec import UNSET
 
 from yak import messages as m
 from yak.config import Limits
 from yak.core import events as e
+from yak.core.standing import Found, Standing, ids
 from yak.core.state import State, Topic
 from yak.errors import is_retriable
 from yak.model import TopicPartition
@@ -54,26 +56,35 @@ class Reads:
         #: (deadline, tie-breaker, fetch); the answered ones are dropped when their time comes.
         self._deadlines: list[tuple[float, int, _Waiting]] = []
         self._count = 0
+        self._standing = Standing(self._look, self._send)
 
     def fetch(self, conn: int, request: m.Fetch, now: float, *, cut_off: bool) -> None:
-        """Answer, or wait up to `wait_ms`.  cut_off: this replica must not speak any more."""
-        entries, offsets = self._evaluate(request, cut_off=cut_off)
-        if request.wait_ms > 0 and request.partitions and _has_nothing(entries, offsets):
+        """Answer, or wait up to `wait_ms`.  cut_off: this replica must not speak any more.
+
+        Raises Refused where the request goes on from what is not kept here.
+        """
+        if request.session is not UNSET:
+            self._standing.fetch(conn, request, now, cut_off=cut_off)
+            return
+        found = self._evaluate(request, cut_off=cut_off)
+        if request.wait_ms > 0 and request.partitions and not _has_news(found):
             self._wait(_Waiting(conn, request, now + request.wait_ms / 1000))
             return
-        self._send(conn, request, entries, offsets)
+        self._send(conn, request, found)
 
     def wake(self, partitions: Iterable[TopicPartition]) -> None:
         """Records of these partitions were applied, or the partitions are gone.
 
         A client that asked beyond them, since it has read further elsewhere, waits on.
         """
+        partitions = list(partitions)
         for tp in partitions:
             for waiting in list(self._by_partition.get(tp, ())):
-                entries, offsets = self._evaluate(waiting.request, cut_off=False)
-                if not waiting.done and not _has_nothing(entries, offsets):
+                found = self._evaluate(waiting.request, cut_off=False)
+                if not waiting.done and _has_news(found):
                     self._remove(waiting)
-                    self._send(waiting.conn, waiting.request, entries, offsets)
+                    self._send(waiting.conn, waiting.request, found)
+        self._standing.wake(partitions)
 
     def tick(self, now: float, *, cut_off: bool) -> None:
         """Answer whatever has waited long enough; once cut off, everything."""
@@ -81,13 +92,16 @@ class Reads:
             waiting = heapq.heappop(self._deadlines)[2]
             if not waiting.done:
                 self._finish(waiting, cut_off=cut_off)
+        self._standing.tick(now, cut_off=cut_off)
 
     def closed(self, conn: int) -> None:
         for waiting in list(self._by_conn.get(conn, ())):
             self._remove(waiting)
+        self._standing.closed(conn)
 
     def next_deadline(self) -> float:
-        return self._deadlines[0][0] if self._deadlines else float("inf")
+        own = self._deadlines[0][0] if self._deadlines else float("inf")
+        return min(own, self._standing.next_deadline())
 
     def _wait(self, waiting: _Waiting) -> None:
         self._count += 1
@@ -104,57 +118,48 @@ class Reads:
 
     def _finish(self, waiting: _Waiting, *, cut_off: bool) -> None:
         self._remove(waiting)
-        entries, offsets = self._evaluate(waiting.request, cut_off=cut_off)
-        self._send(waiting.conn, waiting.request, entries, offsets)
+        found = self._evaluate(waiting.request, cut_off=cut_off)
+        self._send(waiting.conn, waiting.request, found)
 
-    def _send(
-        self,
-        conn: int,
-        request: m.Fetch,
-        entries: list[m.FetchEntry],
-        offsets: list[int | None],
-    ) -> None:
+    def _send(self, conn: int, request: m.Fetch, found: list[Found]) -> None:
         size = min(request.max_bytes, self.limits.max_fetch_bytes)
+        entries, offsets = [one.entry for one in found], [one.offset for one in found]
         self.out.append(e.SendRecords(conn, request.id, entries, offsets, size))
 
-    def _evaluate(
-        self, request: m.Fetch, *, cut_off: bool
-    ) -> tuple[list[m.FetchEntry], list[int | None]]:
-        entries, offsets = [], []
-        ids = request.topic_ids if isinstance(request.topic_ids, dict) else _NO_IDS
-        for topic, partition, offset in request.partitions:
-            entry, at = self._entry(topic, partition, offset, ids.get(topic), cut_off=cut_off)
-            entries.append(entry)
-            offsets.append(at)
-        return entries, offsets
+    def _evaluate(self, request: m.Fetch, *, cut_off: bool) -> list[Found]:
+        known = ids(request)
+        return [self._look(*at, known, cut_off) for at in request.partitions]
 
-    def _entry(
-        self, topic: str, partition: int, offset: int, topic_id: str | None, *, cut_off: bool
-    ) -> tuple[m.FetchEntry, int | None]:
+    def _look(
+        self,
+        topic: str,
+        partition: int,
+        offset: int,
+        known: m.TopicIds,
+        cut_off: bool,  # noqa: FBT001 -- one of a row of arguments, for speed
+    ) -> Found:
+        """What a partition has to say at that offset.  known: topic ids that must be right."""
         tp = (topic, partition)
         end = self.state.ends.get(tp)
         if cut_off:
             why = "this broker has not heard its leader for longer than the session time-out"
-            return _failed(tp, "NO_LEADER", f"{why}; read from another one"), None
-        known = self.state.topics.get(topic)
-        if known is None:
-            return _failed(tp, "UNKNOWN_TOPIC", f"there is no topic '{topic}' here"), None
-        if topic_id is not None and topic_id != known.topic_id:
-            return _failed(tp, "UNKNOWN_TOPIC", another_id(topic, known.topic_id)), None
+            return _failed(tp, "NO_LEADER", f"{why}; read from another one")
+        here = self.state.topics.get(topic)
+        if here is None:
+            return _failed(tp, "UNKNOWN_TOPIC", f"there is no topic '{topic}' here")
+        if topic in known and known[topic] != here.topic_id:
+            return _failed(tp, "UNKNOWN_TOPIC", another_id(topic, here.topic_id))
         if end is None:
-            why = f"topic '{topic}' has {known.partitions} partitions, numbered from 0"
-            return _failed(tp, "UNKNOWN_PARTITION", why), None
+            why = f"topic '{topic}' has {here.partitions} partitions, numbered from 0"
+            return _failed(tp, "UNKNOWN_PARTITION", why)
         start = self.state.start(tp)
         entry = m.FetchEntry(topic=topic, partition=partition, start=start, high_watermark=end)
         if offset < start:
             entry.error = "OFFSET_OUT_OF_RANGE"
             entry.message = f"the log of {topic}[{partition}] begins at {start}, not {offset}"
             entry.retriable = False
-            return entry, None
-        return entry, offset if offset < end else None
-
-
-_NO_IDS: Final[m.TopicIds] = {}
+            return Found(entry, None)
+        return Found(entry, offset if offset < end else None)
 
 
 def another_id(topic: str, topic_id: str) -> str:
@@ -164,19 +169,20 @@ def another_id(topic: str, topic_id: str) -> str:
     )
 
 
-def _has_nothing(entries: list[m.FetchEntry], offsets: list[int | None]) -> bool:
-    """Neither a record nor an error in any entry."""
-    return all(o is None for o in offsets) and all(entry.error is UNSET for entry in entries)
+def _has_news(found: list[Found]) -> bool:
+    """A record or an error in any entry."""
+    return any(one.news for one in found)
 
 
-def _failed(tp: TopicPartition, error: str, message: str) -> m.FetchEntry:
-    return m.FetchEntry(
+def _failed(tp: TopicPartition, error: str, message: str) -> Found:
+    entry = m.FetchEntry(
         topic=tp[0],
         partition=tp[1],
         error=error,
         message=message,
         retriable=is_retriable(error),
     )
+    return Found(entry, None)
 
 
 def _discard(index: dict[Any, dict[_Waiting, None]], key: object, waiting: _Waiting) -> None:

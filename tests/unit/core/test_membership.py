@@ -174,7 +174,7 @@ def test_the_first_member_is_told_where_its_group_stands(book: Playbook) -> None
     assert (answer.generation, answer.session_ms) == (1, 4000)
     assert answer.assignment == [("t", 0), ("t", 1)]
     assert answer.offsets == [("t", 0, 3), ("t", 1, None)]
-    assert answer.topic_ids == {"t": book.state.topics["t"].topic_id}
+    assert answer.topics["t"].topic_id == book.state.topics["t"].topic_id
 
 
 def test_a_member_is_told_once_it_is_committed(book: Playbook) -> None:
@@ -184,6 +184,20 @@ def test_a_member_is_told_once_it_is_committed(book: Playbook) -> None:
 
 def test_topics_that_a_member_makes_are_in_its_assignment(book: Playbook) -> None:
     assert len(a_member(book, "a", "t", "new").assignment) == 5
+
+
+def test_a_member_is_told_whose_offsets_it_is_given(book: Playbook) -> None:
+    """A topic that was made again is another one; one that is not there is not spoken of."""
+    first = a_member(book, "c", "t", "u")
+    here = {name: (topic.topic_id, topic.partitions) for name, topic in first.topics.items()}
+    assert here == {name: (book.state.topics[name].topic_id, n) for name, n in [("t", 2), ("u", 3)]}
+    book.ask(m.DeleteTopic(id=book.a_id(), topic="u"))
+    later = beat(book, first.member, first.generation)
+    assert later.topics == {"t": first.topics["t"]}
+    with_topic(book, "u", 1)
+    again = beat(book, first.member, later.generation)
+    assert again.topics["u"].partitions == 1
+    assert again.topics["u"].topic_id != first.topics["u"].topic_id
 
 
 def test_a_topic_that_is_gone_is_made_again_and_shared_out_to_all_who_want_it(
@@ -291,7 +305,7 @@ def test_a_heartbeat_of_an_older_one_is_told_what_is_its_own_now(book: Playbook)
     answer = beat(book, a, 1, ("t", 0), ("t", 1))
     assert (answer.generation, answer.assignment) == (2, [("t", 0)])
     assert answer.offsets == [("t", 0, 3)]
-    assert answer.topic_ids == {"t": book.state.topics["t"].topic_id}
+    assert answer.topics["t"].topic_id == book.state.topics["t"].topic_id
 
 
 def test_a_partition_moves_when_its_holder_has_let_it_go(book: Playbook) -> None:
