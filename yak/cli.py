@@ -26,8 +26,8 @@ _COMMANDS: Final[Mapping[str, str]] = {
     "broker": "Run a broker.",
     "produce": "Send lines to a topic.",
     "consume": "Print a topic's records.",
-    "topic": "Create, list and describe topics.",
-    "group": "List and describe consumer groups.",
+    "topic": "Create, list, describe, alter, trim and delete topics.",
+    "group": "List, describe, move and delete consumer groups.",
     "status": "Show the cluster and each broker.",
     "log": "Read an operation log, one line an operation.",
 }

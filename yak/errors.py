@@ -96,6 +96,8 @@ class YakError(Exception):
     broker: `host:port` of the broker that said so, if one did.
     hint: what to do next, if there is something to say.
     details: what else the answer carried for this error, as `expected` or `leader`.
+    in_doubt: the request had been sent before without a definite answer, so it may have been
+    carried out all the same.
     """
 
     def __init__(
@@ -107,6 +109,7 @@ class YakError(Exception):
         self.broker = broker
         self.hint = hint
         self.details: dict[str, Any] = {}
+        self.in_doubt = False
 
     @property
     def leader(self) -> Any:

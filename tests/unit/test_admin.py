@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from tests.support.fake_broker import DROP, SILENT, Ask, FakeBroker, answer, refuse
+from tests.support.fake_broker import DROP, SILENT, Ask, FakeBroker, answer, refusal, refuse
 from yak import admin as admin_module
 from yak import errors
-from yak.admin import Admin, AsyncAdmin
+from yak.admin import Admin, AsyncAdmin, Place
 from yak.errors import RetriableError, YakError
 
 pytestmark = pytest.mark.asyncio
@@ -79,6 +80,146 @@ async def test_a_refusal_keeps_its_name() -> None:
         with pytest.raises(YakError) as caught:
             await admin.create_topic("t")
         assert caught.value.name == "TOPIC_EXISTS"
+
+
+async def test_a_refusal_after_a_lost_answer_says_that_it_may_be_one_s_own_work() -> None:
+    async with _three() as (_, two, _third), _ask(two) as admin:
+        exists = refuse("TOPIC_EXISTS", retriable=False)
+        two.on("create_topic", lambda _: DROP, exists)
+        with pytest.raises(YakError) as caught:
+            await admin.create_topic("t")
+        assert (caught.value.name, caught.value.in_doubt) == ("TOPIC_EXISTS", True)
+        assert "earlier try" in (caught.value.hint or "")
+        two.on("create_topic", refuse("NOT_ENOUGH_REPLICAS"), exists)
+        with pytest.raises(YakError) as caught:
+            await admin.create_topic("t")
+        assert (caught.value.in_doubt, caught.value.hint) == (False, None)
+
+
+async def test_a_topic_is_altered() -> None:
+    async with _three() as (_, two, _third), _ask(two) as admin:
+        two.on("alter_topic", answer(topic="t", topic_id="i", partitions=1, config={"a": 1}))
+        altered = await admin.alter_topic("t", {"a": 1}, unset=["b"], topic_id="i")
+        assert altered.config == {"a": 1}
+        asked = two.asks("alter_topic")[0].request
+        assert (asked["config"], asked["unset"], asked["topic_id"]) == ({"a": 1}, ["b"], "i")
+        await admin.alter_topic("t", unset=["b"])
+        asked = two.asks("alter_topic")[1].request
+        assert asked["config"] == {}
+        assert "topic_id" not in asked
+
+
+async def test_a_topic_grows() -> None:
+    async with _three() as (_, two, _third), _ask(two) as admin:
+        two.on("create_partitions", answer(topic="t", topic_id="i", partitions=6))
+        assert (await admin.create_partitions("t", 6)).partitions == 6
+        assert two.asks("create_partitions")[0].request["partitions"] == 6
+
+
+async def test_deleting_means_the_topic_that_was_there_when_it_was_asked_for() -> None:
+    """A second try must not delete what was made under the name meanwhile."""
+    async with _three() as (one, two, three), _ask(two) as admin:
+        topics = {"t": {"topic_id": "old", "partitions": 1, "config": {}}}
+        two.on("metadata", answer(**_metadata(one, two, three, topics=topics)))
+        two.on("delete_topic", lambda _: DROP, refuse("UNKNOWN_TOPIC"))
+        await admin.delete_topic("t")  # the first try did it
+        assert [ask.request["topic_id"] for ask in two.asks("delete_topic")] == ["old", "old"]
+        with pytest.raises(YakError) as caught:
+            await admin.delete_topic("t")  # nothing was in doubt
+        assert caught.value.name == "UNKNOWN_TOPIC"
+
+
+async def test_deleting_what_the_leader_does_not_name_is_the_leader_s_to_refuse() -> None:
+    async with _three() as (one, two, three), _ask(two) as admin:
+        nothing = {"t": {"error": "UNKNOWN_TOPIC"}}
+        two.on("metadata", answer(**_metadata(one, two, three, topics=nothing)))
+        two.on("delete_topic", refuse("UNKNOWN_TOPIC"))
+        with pytest.raises(YakError) as caught:
+            await admin.delete_topic("t")
+        assert caught.value.name == "UNKNOWN_TOPIC"
+        assert "topic_id" not in two.asks("delete_topic")[0].request
+
+
+async def test_a_trim_asks_for_each_partition_and_raises_what_one_refused() -> None:
+    def trim(ask: Ask) -> dict[str, Any]:
+        request = ask.request
+        if request["partition"] == 1:
+            return refusal("OFFSET_OUT_OF_RANGE", retriable=False)
+        return {"topic": "t", "partition": request["partition"], "start": request["before"] + 1}
+
+    async with _three() as (_, two, _third), _ask(two) as admin:
+        two.on("trim", trim)
+        assert await admin.trim("t", {2: 7, 0: 5}) == {0: 6, 2: 8}
+        with pytest.raises(YakError) as caught:
+            await admin.trim("t", {0: 5, 1: 5, 2: 5})
+        assert caught.value.name == "OFFSET_OUT_OF_RANGE"
+        asked = [(ask.request["partition"], ask.request["before"]) for ask in two.asks("trim")]
+        assert asked == [(0, 5), (2, 7), (0, 5), (1, 5), (2, 5)]
+
+
+def _offsets(ask: Ask) -> dict[str, Any]:
+    """Three partitions with 5 to 5, 10 to 20, and 0 to 40; the last has records since 1970."""
+    table = {"earliest": [5, 10, 0], "latest": [5, 20, 40]}
+    found = table.get(ask.request["at"], [None, None, 33])
+    return {"offsets": [[t, p, found[p]] for t, p in ask.request["partitions"]]}
+
+
+@pytest.mark.parametrize(
+    ("to", "partitions", "found"),
+    [
+        ("beginning", None, [5, 10, 0]),
+        ("end", None, [5, 20, 40]),
+        (7, None, [7, 7, 7]),
+        (-12, None, [5, 10, 28]),
+        (-3, [1], [17]),
+        ("end", [2, 2], [40]),
+        (datetime(2026, 11, 22, tzinfo=UTC), None, [5, 20, 33]),
+    ],
+)
+async def test_places_are_found(to: Place, partitions: list[int] | None, found: list[int]) -> None:
+    async with _three() as (one, two, three), _ask(two) as admin:
+        topics = {"t": {"topic_id": "i", "partitions": 3, "config": {}}}
+        two.on("metadata", answer(**_metadata(one, two, three, topics=topics)))
+        two.on("list_offsets", _offsets)
+        numbers = [0, 1, 2] if partitions is None else sorted(set(partitions))
+        expected = {("t", n): offset for n, offset in zip(numbers, found, strict=True)}
+        assert await admin.find_offsets("t", to, partitions) == expected
+        if isinstance(to, datetime):
+            assert two.asks("list_offsets")[0].request["at"] == 1_795_305_600_000
+
+
+async def test_a_group_is_moved_from_outside() -> None:
+    async with _three() as (_, two, _third), _ask(two) as admin:
+        two.on("ack", answer())
+        await admin.seek_group("g", {("u", 1): 4, ("t", 0): 3})
+        asked = two.asks("ack")[0].request
+        assert asked["offsets"] == [["t", 0, 3], ["u", 1, 4]]
+        assert asked["reset"] is True
+        assert "member" not in asked
+
+
+async def test_a_group_is_deleted() -> None:
+    async with _three() as (_, two, _third), _ask(two) as admin:
+        two.on("delete_group", refuse("GROUP_NOT_EMPTY", retriable=False), answer())
+        with pytest.raises(YakError) as caught:
+            await admin.delete_group("g")
+        assert caught.value.name == "GROUP_NOT_EMPTY"
+        await admin.delete_group("g")
+
+
+async def test_what_topics_there_are_is_the_leader_s_word_while_there_is_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(admin_module, "LEADER_S", 0.3)
+    async with _three() as (one, two, three), _ask(one, three) as admin:
+        entry = {"topic_id": "i", "partitions": 3, "config": {}}
+        two.on("metadata", answer(**_metadata(one, two, three, topics={"new": entry})))
+        assert list(await admin.topics()) == ["new"]
+        two.stop()
+        for broker in (one, three):
+            old = _metadata(one, two, three, topics={"old": entry})
+            broker.on("metadata", answer(**{**old, "leader": None}))
+        assert list(await admin.topics()) == ["old"]
 
 
 async def test_topics_by_name() -> None:

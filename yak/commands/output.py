@@ -16,6 +16,8 @@ import msgspec
 #: None is shown as `-`.
 Cell: TypeAlias = str | int | None
 _GAP = "  "
+#: So many things are named in a sentence.
+LISTED = 10
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
@@ -41,6 +43,14 @@ def echo_json(value: Any) -> None:
 def many(count: int, noun: str) -> str:
     """`1 record`, `2 records`."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def listed(names: Sequence[str], most: int = LISTED) -> str:
+    """`a, b and c`; beyond `most` of them `a, b and 7 more`."""
+    shown = list(names) if len(names) <= most else [*names[: most - 1]]
+    rest = len(names) - len(shown)
+    last = f"{rest:,} more" if rest else shown.pop() if shown else ""
+    return f"{', '.join(shown)} and {last}" if shown else last
 
 
 def _text(cell: Cell) -> str:

@@ -134,13 +134,14 @@ class Cluster:
     ) -> tuple[A, bytes | memoryview]:
         """Ask whoever leads, again as the module's rules allow, for at most `timeout_s`.
 
-        repeatable: whether the request may be carried out twice.  Raises what was answered, or
-        TimeoutError, after which (as after any error in doubt) the outcome is unknown.
+        repeatable: whether the request may be carried out twice.  Raises what was answered (its
+        `in_doubt` says that an earlier try may have been carried out), or TimeoutError, after
+        which the outcome is unknown.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
         backoff = Backoff(most=SEARCH_PAUSE_S)
-        hints = 0
+        hints, in_doubt = 0, False
         try:
             async with asyncio.timeout_at(deadline):
                 while True:
@@ -152,7 +153,9 @@ class Cluster:
                         return read_answer(frame, answer_type, connection.address)
                     except YakError as e:
                         if not _may_repeat(e, repeatable=repeatable):
+                            e.in_doubt = in_doubt
                             raise
+                        in_doubt = in_doubt or e.name in _UNKNOWN
                         self.note(e, connection)
                         hints += e.leader is not None
                         if e.leader is None or hints > HINTS_TRUSTED:
