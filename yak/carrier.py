@@ -31,7 +31,7 @@ from yak.net.server import Server
 from yak.storage.chunk import Chunk
 from yak.storage.data_dir import DataDir
 from yak.storage.disk import Buffer
-from yak.storage.faults import Damaged, StorageError, SumMismatch
+from yak.storage.faults import Damaged, StorageError, SumMismatch, Trimmed
 from yak.storage.store import Store
 from yak.storage.story import Story
 from yak.version import VERSION
@@ -160,6 +160,7 @@ class Carrier:
         self,
         effect: e.Truncate
         | e.Load
+        | e.FindTrims
         | e.SendFollowAnswer
         | e.HangUp
         | e.Dial
@@ -176,6 +177,8 @@ class Carrier:
                 self._truncate(effect)
             case e.Load():
                 self._load(effect)
+            case e.FindTrims():
+                self._tell(e.TrimsFound(self.store.find_trims(effect.queries)))
             case e.SendFollowAnswer():
                 self._answer_follow(effect)
             case e.HangUp():
@@ -282,6 +285,10 @@ class Carrier:
                 read = self.store.read_records(
                     entry.topic, entry.partition, offset, left, at_least_one=first
                 )
+            except Trimmed as gone:  # since the core looked: this client's answers had to wait
+                entry.error, entry.message = "OFFSET_OUT_OF_RANGE", gone.message
+                entry.start, entry.retriable = gone.start, False
+                continue
             except StorageError as error:
                 entry.error, entry.message = "STORAGE_ERROR", error.message
                 entry.retriable = True

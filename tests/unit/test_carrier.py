@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import time
+from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
@@ -146,8 +147,54 @@ async def test_an_offset_at_a_time_is_never_one_that_is_forgotten() -> None:
     stage.carrier.carry_out([e.AppendOp(a_lead(1)), e.AppendOp(a_topic(2))])
     batches = [replace(a_batch(3 + n, 10).op, offset=n) for n in range(3)]
     stage.carrier.carry_out([e.AppendOp(op, Batch(10, CRC, b"x" * 10)) for op in batches])
-    stage.carrier.carry_out([e.Apply([a_topic(2), *batches])])
+    stage.carrier.carry_out([e.Apply([a_lead(1), a_topic(2), *batches])])
     for bounds in ((0, 3), (2, 3), (3, 3)):
         find = e.FindOffsets(9, 1, [("t", 0)], [bounds], WALL_MS, time.monotonic() + 60)
         stage.carrier.carry_out([find])
     assert [answer.offsets[0][2] for answer in port.answers] == [0, 2, None]
+
+
+class _Reader:
+    """A connection that takes its answers when it likes."""
+
+    def __init__(self) -> None:
+        self.connections = {9: self}
+        self.held: list[Callable[[], None]] = []
+        self.answers: list[Any] = []
+
+    def when_room(self, make: Callable[[], None]) -> None:
+        self.held.append(make)
+
+    def answer(self, _: m.RequestId, answer: m.Answer, __: object) -> None:
+        self.answers.append(answer)
+
+
+@pytest.mark.asyncio
+async def test_what_is_trimmed_while_a_slow_client_waits_is_told_and_not_passed_over() -> None:
+    stage, reader = Stage(), _Reader()
+    stage.carrier.server = cast("Any", reader)
+    batches = [replace(a_batch(3 + n, 10).op, offset=n) for n in range(2)]
+    trim = ops.Trim(index=5, epoch=1, time=WALL_MS, topic="t", partition=0, before=2)
+    stage.carrier.carry_out([e.AppendOp(a_lead(1)), e.AppendOp(a_topic(2))])
+    stage.carrier.carry_out([e.AppendOp(op, Batch(10, CRC, b"x" * 10)) for op in batches])
+    entry = m.FetchEntry(topic="t", partition=0, start=0, high_watermark=2)
+    stage.carrier.carry_out(
+        [
+            e.AppendOp(trim),
+            e.Apply([a_lead(1), a_topic(2), *batches]),
+            e.SendRecords(9, 1, [entry], [0], 1000),
+            e.Apply([trim]),
+        ]
+    )
+    (make,) = reader.held
+    make()
+    ((sent,),) = [answer.partitions for answer in reader.answers]
+    assert (sent.error, sent.start, sent.size) == ("OFFSET_OUT_OF_RANGE", 2, 0)
+    assert sent.retriable is False
+
+
+@pytest.mark.asyncio
+async def test_find_trims_is_answered_in_a_later_turn() -> None:
+    stage = Stage()
+    stage.carrier.carry_out([e.FindTrims([("t", 0, None, 1)])])
+    assert stage.told == [e.TrimsFound([])]

@@ -54,6 +54,7 @@ LIMITS_HELP: Final[Mapping[str, str]] = {
     "max_unsent_bytes": "Answers one slow client may leave unread before its requests wait.",
     "max_fetch_bytes": "Largest answer to one fetch.",
     "frame_timeout_ms": "A frame that began to arrive must end within this.",
+    "retention_check_ms": "How often the leader looks whether retention lets something go.",
     "producer_session_ms": "Silence after which a producer is listed as gone.",
     "producer_retention_ms": "How long a gone producer's sequences are kept.",
     "checkpoint_bytes": "Log between two checkpoints: what a restart applies again at most.",

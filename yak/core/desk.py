@@ -17,6 +17,7 @@ from yak.config import Limits
 from yak.core import events as e
 from yak.core.membership import Membership
 from yak.core.pending import Pending
+from yak.core.retention import Retention
 from yak.core.service import Service, Standing
 from yak.core.topics import Topics
 from yak.model import Now
@@ -42,6 +43,7 @@ class Desk:
     service: Service
     topics: Topics
     members: Membership
+    retention: Retention
 
     @classmethod
     def open(
@@ -50,7 +52,13 @@ class Desk:
         service = Service(pending, me.limits, standing)
         topics = Topics(service, me.limits, me.default_partitions)
         members = Membership(service, topics, me.limits, auto_create=me.auto_create, now=now)
-        return cls(pending, service, topics, members)
+        retention = Retention(service, me.limits.retention_check_ms, now)
+        return cls(pending, service, topics, members, retention)
+
+    def tick(self, now: Now) -> None:
+        """What depends on silence and age."""
+        self.members.tick(now)
+        self.retention.tick(now)
 
     def answer(self, asked: e.Asked, request: m.ClientRequest, now: Now) -> None:
         """Decide a request.  Raises Refused; then nothing was written."""
@@ -96,10 +104,12 @@ class Desk:
             case m.CreateTopic():
                 if not self.topics.create(asked, request, now):
                     return
+                self.retention.look_at(request.topic)
             case m.CreatePartitions():
                 self.topics.create_partitions(asked, request, now)
             case m.AlterTopic():
                 self.topics.alter(asked, request, now)
+                self.retention.look_at(request.topic)
                 return
             case m.Trim():
                 self.topics.trim(asked, request, now)

@@ -13,10 +13,14 @@ must happen*.  In particular an answer never stands before the append or apply t
     FollowAnswered, Copied      | the leader answered `follow`; `replicate`
     Durable, Loaded             | the log is durable up to an index; operations read back
     LogCut                      | the log's front is gone
+    TrimsFound                  | where partitions could be trimmed, as FindTrims asked
     StorageFailed, Tick, Stop   | the disk refused; time passes; the process is asked to stop
 
 `conn` names a connection of the broker's port: an integer that is never used twice.  `link`
 does the same for the one connection to the leader, so that late news of an old one is dropped.
+
+Whoever reads one list wants the other beside it, hence more than 400 lines.  Nothing here has a
+behaviour.
 """
 
 from __future__ import annotations
@@ -140,6 +144,12 @@ class StorageFailed(msgspec.Struct):
     end: int
 
 
+class TrimsFound(msgspec.Struct):
+    """found: (topic, partition, offset) where whole segments below the offset may go."""
+
+    found: list[tuple[str, int, int]]
+
+
 class Tick(msgspec.Struct):
     """A deadline that the node named has come, or some time has passed."""
 
@@ -164,6 +174,7 @@ Event: TypeAlias = (
     | Loaded
     | LogCut
     | StorageFailed
+    | TrimsFound
     | Tick
     | Stop
 )
@@ -280,6 +291,16 @@ class FindOffsets(msgspec.Struct):
     until: float
 
 
+#: (topic, partition, older than this time in ms or None, more than so many bytes or None)
+TrimQuery: TypeAlias = tuple[str, int, int | None, int | None]
+
+
+class FindTrims(msgspec.Struct):
+    """Look where these partitions' oldest segments are too old or too many: answer TrimsFound."""
+
+    queries: list[TrimQuery]
+
+
 class HangUp(msgspec.Struct):
     """Close a client's or follower's connection."""
 
@@ -373,6 +394,7 @@ Effect: TypeAlias = (
     | SendOps
     | SendFollowAnswer
     | FindOffsets
+    | FindTrims
     | HangUp
     | Dial
     | Undial

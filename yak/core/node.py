@@ -104,10 +104,6 @@ class Node:
             case e.Copied():
                 if isinstance(self.role, Follower):
                     self.role.copied(event, now.mono)
-            case e.Durable():
-                self.log.durable = max(self.log.durable, min(event.index, self.log.next - 1))
-                if self._desk:
-                    self._desk.pending.durable(self.log.durable)
             case e.Joined() | e.ViewChanged():
                 self._view_told(event, now)
             case e.LeaseRenewed():
@@ -116,13 +112,8 @@ class Node:
                 self._isr_answered(event, now)
             case e.LinkUp() | e.LinkDown() | e.FollowAnswered():
                 self._link_told(event, now)
-            case e.Loaded():
-                self._loading = False
-                self._apply(event.ops, now)
-            case e.LogCut():
-                self.log.first = event.first
-            case e.StorageFailed():
-                self._storage_failed(event, now)
+            case e.Durable() | e.Loaded() | e.LogCut() | e.StorageFailed() | e.TrimsFound():
+                self._storage_told(event, now)
             case e.Stop():
                 self.stopping = True
                 self._stop_by = now.mono + STOP_GRACE_S
@@ -132,6 +123,27 @@ class Node:
                 self._tell("coordinator_lost", reason=event.reason)
             case e.Tick():
                 pass  # `act` sees to whatever time brings
+            case _:
+                assert_never(event)
+
+    def _storage_told(
+        self, event: e.Durable | e.Loaded | e.LogCut | e.StorageFailed | e.TrimsFound, now: Now
+    ) -> None:
+        match event:
+            case e.Durable():
+                self.log.durable = max(self.log.durable, min(event.index, self.log.next - 1))
+                if self._desk:
+                    self._desk.pending.durable(self.log.durable)
+            case e.Loaded():
+                self._loading = False
+                self._apply(event.ops, now)
+            case e.StorageFailed():
+                self._storage_failed(event, now)
+            case e.LogCut():
+                self.log.first = event.first
+            case e.TrimsFound():
+                if self._desk:
+                    self._desk.retention.found(event, now)
             case _:
                 assert_never(event)
 
@@ -178,7 +190,7 @@ class Node:
         """What depends on silence; a tenth of a second sooner or later does not matter."""
         self._next_beat = now.mono + BEAT_S
         if self._desk:
-            self._desk.members.tick(now)
+            self._desk.tick(now)
         role = self.role
         if isinstance(role, Leader):
             role.beat()

@@ -3,7 +3,7 @@
     checkpoint.json
       {"format":1,"sum":"4c1d22e0","epochs":[[1,1],[3,15]],"log_file":1,"log_position":71223,
        "state":{"index":118,"epoch":3,…,"topics":{…},"groups":{…},…},
-       "partitions":[["orders",2,43,118,1763800000123,[[0,1048570,1763…],[41,214,1763…]]]],
+       "partitions":[["orders",2,43,118,[[0,1048570,1763…,1763…],[41,214,1763…,1763…]]]],
        "crc":"9ae0daaf"}
 
 A restart loads it, puts the files back to it, and applies the log from there.  Rules:

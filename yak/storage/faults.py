@@ -1,6 +1,7 @@
 """What can go wrong with files, as the callers of storage must tell it apart.
 
     StorageError   the disk refused just now (full, an I/O error); what was whole stays whole
+    Trimmed        what is asked for was freed
     Damaged        bytes are not what was written, and valid ones follow: nothing may be cut
     SyncFailed     what was written may be lost, whatever a later sync says: stop at once
     SumMismatch    two logs that should agree at a point do not: corruption, never "continue"
@@ -24,6 +25,15 @@ class StorageError(Exception):
         super().__init__(message)
         self.message = message
         self.next_index = next_index
+
+
+class Trimmed(Exception):  # noqa: N818 -- it says what is the case
+    """What is asked for was freed; what is left begins at `start`."""
+
+    def __init__(self, where: str, offset: int, start: int) -> None:
+        self.message = f"the log of {where} begins at {start}, not {offset}"
+        self.start = start
+        super().__init__(self.message)
 
 
 class Damaged(Exception):  # noqa: N818 -- it says what was found

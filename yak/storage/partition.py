@@ -34,7 +34,7 @@ from msgspec import UNSET, Raw, UnsetType
 from yak.core.ops import Append
 from yak.storage.chunk import Head
 from yak.storage.disk import Buffer, Disk, append_whole
-from yak.storage.faults import Damaged, StorageError
+from yak.storage.faults import Damaged, StorageError, Trimmed
 from yak.storage.segment import Segment, file_name, list_segments
 
 #: A topic's `segment_bytes` where it sets none.
@@ -77,25 +77,27 @@ class Unsynced:
 
 
 class SegmentRow(NamedTuple):
-    """A partition's file in a checkpoint.  size: bytes, header included.  time: of its first
-    operation."""
+    """A partition's file in a checkpoint.
+
+    size: bytes, header included.  first_time, last_time: of its first and its last operation.
+    """
 
     first: int
     size: int
-    time: int
+    first_time: int
+    last_time: int
 
 
 class PartitionRow(NamedTuple):
     """A partition in a checkpoint: what its files held, and no more of them counts.
 
-    last_index, last_time: of its last operation; 0 where there never was one.
+    last_index: of its last operation; 0 where there never was one.
     """
 
     topic: str
     partition: int
     next_offset: int
     last_index: int
-    last_time: int
     segments: list[SegmentRow]
 
 
@@ -114,8 +116,7 @@ class Partition:
     """See the module.  A new one begins empty: the log writes it.
 
     next_offset: after the last record.  start_offset: of the first one that is still here.
-    last_index, last_time: of the last operation.  waiting_bytes: held in memory until the next
-    flush.
+    last_index: of the last operation.  waiting_bytes: held in memory until the next flush.
     """
 
     def __init__(
@@ -134,26 +135,26 @@ class Partition:
         self.segment_bytes = segment_bytes
         self.next_offset = 0
         self.last_index = 0
-        self.last_time = 0
         self.waiting_bytes = 0
 
     def restore(self, row: PartitionRow) -> None:
         """Be what a checkpoint says; the files were put back to it."""
         assert not self.next_offset
-        for first, size, time in row.segments:
+        for first, size, first_time, last_time in row.segments:
             segment = Segment(self._directory, first)
-            segment.found(size, time)
+            segment.found(size, first_time, last_time)
             self._segments.append(segment)
         self.next_offset = row.next_offset
-        self.last_index, self.last_time = row.last_index, row.last_time
+        self.last_index = row.last_index
 
     def row(self, topic: str, number: int) -> PartitionRow:
         """What a checkpoint must know.  Nothing may wait to be written."""
         assert not self._waiting
-        segments = [SegmentRow(one.first, one.written, one.first_time) for one in self._segments]
-        return PartitionRow(
-            topic, number, self.next_offset, self.last_index, self.last_time, segments
-        )
+        segments = [
+            SegmentRow(one.first, one.written, one.first_time, one.last_time)
+            for one in self._segments
+        ]
+        return PartitionRow(topic, number, self.next_offset, self.last_index, segments)
 
     @property
     def start_offset(self) -> int:
@@ -175,7 +176,7 @@ class Partition:
         self._waiting.append(_Waiting(segment, op.offset, end, op.time, line, body))
         self.waiting_bytes += size
         self.next_offset = end
-        self.last_index, self.last_time = op.index, op.time
+        self.last_index = op.index
 
     def flush(self) -> None:
         """Write what waits.  Raises StorageError; then it goes on waiting."""
@@ -224,13 +225,29 @@ class Partition:
         self._ends.clear()
         return freed
 
+    def trim_point(self, older_than_ms: int | None, more_than_bytes: int | None) -> int:
+        """Where to `trim`, so that what stays is younger, and no more than needed: see retention.
+
+        It is the beginning of a segment, or the end: all may be too old.
+        """
+        left = sum(segment.size for segment in self._segments) if more_than_bytes is not None else 0
+        for segment in self._segments:
+            left -= segment.size
+            too_old = older_than_ms is not None and segment.last_time < older_than_ms
+            too_much = more_than_bytes is not None and left >= more_than_bytes
+            if not (too_old or too_much):
+                return segment.first
+        return self.next_offset
+
     # -- Reading ----------------------------------------------------------------------------------
 
     def read(self, offset: int, max_bytes: int, *, at_least_one: bool = True) -> list[Buffer]:
         """Whole operations from the first whose last offset >= `offset`, up to `max_bytes`.
 
-        at_least_one: the first one comes even if it is longer than that.
+        at_least_one: the first one comes even if it is longer than that.  Raises Trimmed.
         """
+        if offset < self.start_offset:
+            raise Trimmed(self._directory, offset, self.start_offset)
         if offset >= self._written_end or not self._segments[0].written:
             return self._read_waiting(offset, max_bytes, at_least_one=at_least_one)
         above = bisect_right(self._segments, offset, key=lambda segment: segment.first)

@@ -74,8 +74,8 @@ class Segment:
 
     previous_sum: of the operation before the first one, in a log; None in a partition.
     size: bytes, header included, with what waits to be written.  written: bytes in the file;
-    0 before the file exists.  times: the operations' times at the marks.  first_time: of the
-    first operation.  marked: up to which position the marks are complete.
+    0 before the file exists.  times: the operations' times at the marks.  first_time, last_time:
+    of the first and of the last operation.  marked: up to which position the marks are complete.
     """
 
     __slots__ = (
@@ -83,6 +83,7 @@ class Segment:
         "first_time",
         "header",
         "keys",
+        "last_time",
         "marked",
         "path",
         "positions",
@@ -99,17 +100,17 @@ class Segment:
         self.header = msgspec.json.encode(Header(FORMAT, first, previous_sum)) + b"\n"
         self.size = self.marked = len(self.header)
         self.written = 0
-        self.first_time = 0
+        self.first_time = self.last_time = 0
         self.keys = array("q")
         self.positions = array("q")
         self.times = array("q")
 
-    def found(self, size: int, first_time: int = 0) -> None:
+    def found(self, size: int, first_time: int = 0, last_time: int = 0) -> None:
         """The file was there at a restart, with this many bytes of whole operations."""
         assert self.empty
         assert size > len(self.header)
         self.size = self.written = size
-        self.first_time = first_time
+        self.first_time, self.last_time = first_time, last_time
 
     @property
     def empty(self) -> bool:
@@ -124,6 +125,7 @@ class Segment:
             self._mark(key, self.size, time)
             self.marked += size
         self.size += size
+        self.last_time = time
 
     def _mark(self, key: int, position: int, time: int) -> None:
         if not self.positions or position - self.positions[-1] >= MARK_BYTES:

@@ -8,6 +8,7 @@
     Apply                        | apply
     Load                         | load
     SendRecords, FindOffsets     | read_records, find_offset
+    FindTrims                    | find_trims
     SendOps, SendFollow(Answer)  | read_ops, sum_before
 
 Rules:
@@ -276,7 +277,7 @@ class Store:
         *,
         at_least_one: bool = True,
     ) -> list[Buffer]:
-        """Whole operations from the one that holds `offset`.  Raises StorageError."""
+        """Whole operations from the one that holds `offset`.  Raises StorageError, Trimmed."""
         try:
             held = self._partitions.get((topic, partition))
             if held is None:
@@ -297,6 +298,19 @@ class Store:
             return held.find_time(at_ms)
         except (OSError, Damaged) as e:
             raise StorageError(f"{topic}/{partition} cannot be read: {e}") from e
+
+    def find_trims(
+        self, queries: Sequence[tuple[str, int, int | None, int | None]]
+    ) -> list[tuple[str, int, int]]:
+        """(topic, partition, offset) where `trim_point` says that something may go."""
+        found = []
+        for topic, partition, older_than_ms, more_than_bytes in queries:
+            held = self._partitions.get((topic, partition))
+            if held is not None:
+                before = held.trim_point(older_than_ms, more_than_bytes)
+                if before > held.start_offset:
+                    found.append((topic, partition, before))
+        return found
 
     # -- Checkpoints ------------------------------------------------------------------------------
 

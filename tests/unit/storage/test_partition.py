@@ -12,7 +12,7 @@ from tests.support.memory_disk import MemoryDisk
 from tests.support.operations import TOPIC, append_op, body_of, encoded
 from yak.core.ops import Append
 from yak.storage.disk import Disk
-from yak.storage.faults import Damaged, StorageError
+from yak.storage.faults import Damaged, StorageError, Trimmed
 from yak.storage.partition import REMEMBERED_ENDS, Partition, last_index_on_disk
 from yak.storage.segment import file_name
 
@@ -172,8 +172,107 @@ def test_trim_removes_whole_files_below_an_offset() -> None:
     assert model.partition.start_offset == firsts[-1]
     model.partition.flush()
     model.held = [(op, piece) for op, piece in model.held if op.offset >= firsts[-1]]
-    model.check_read(0, 10**6)
     model.check_read(firsts[-1], 10**6)
+    with pytest.raises(Trimmed) as gone:
+        model.partition.read(firsts[-1] - 1, 10**6)
+    assert gone.value.start == firsts[-1]
+
+
+def test_a_trim_needs_no_room_on_the_disk() -> None:
+    """What waits for room is given up with its file, and what is left goes on waiting."""
+    disk = MemoryDisk()
+    model = Model(disk, segment_bytes=600)
+    for number in range(20):
+        model.append(2)
+        if number == 10:
+            model.partition.flush()
+    disk.space_left = 0
+    last = model.partition._segments[-1].first
+    freed = model.partition.trim(last)
+    assert freed == [f"{HOME}/{name}" for name in disk.listdir(HOME)]
+    model.held = [(op, piece) for op, piece in model.held if op.offset >= last]
+    assert model.partition.waiting_bytes == sum(len(piece) for _, piece in model.held)
+    model.check_read(last, 10**6)
+    disk.space_left = None
+    model.partition.flush()
+    model.check_read(last, 10**6)
+
+
+def test_what_is_too_old_may_go_by_whole_segments() -> None:
+    """One operation that is young enough keeps its segment; the last one may go as well."""
+    model = Model(MemoryDisk(), segment_bytes=600)
+    for number in range(30):
+        model.append(2, time=1000 + number)
+        if number == 17:
+            model.partition.flush()
+    segments = model.partition._segments
+    assert len(segments) > 3
+    newest = [
+        max(op.time for op, _ in model.held if op.offset < end)
+        for end in [*(one.first for one in segments[1:]), model.partition.next_offset]
+    ]
+    for number, time in enumerate(newest):
+        assert model.partition.trim_point(time, None) == segments[number].first
+        following = segments[number + 1].first if number + 1 < len(segments) else 60
+        assert model.partition.trim_point(time + 1, None) == following
+    assert model.partition.trim_point(0, None) == 0
+    assert model.partition.trim_point(None, None) == 0
+    model.partition.flush()
+    restored = Partition(MemoryDisk(), HOME)
+    restored.restore(model.partition.row(TOPIC, 0))
+    for at_ms in range(999, 1032):
+        assert restored.trim_point(at_ms, None) == model.partition.trim_point(at_ms, None)
+
+
+def test_what_is_too_much_may_go_while_enough_is_left() -> None:
+    """Counted with what waits in memory."""
+    model = Model(MemoryDisk(), segment_bytes=600)
+    for number in range(30):
+        model.append(2)
+        if number == 17:
+            model.partition.flush()
+    segments = model.partition._segments
+    sizes = [segment.size for segment in segments]
+    for number in range(1, len(sizes)):
+        left = sum(sizes[number:])
+        assert model.partition.trim_point(None, left) == segments[number].first
+        assert model.partition.trim_point(None, left + 1) == segments[number - 1].first
+    assert model.partition.trim_point(None, sum(sizes)) == 0
+    assert model.partition.trim_point(None, 1) == segments[-1].first, "the last one stays"
+    assert model.partition.trim_point(None, 0) == model.partition.next_offset
+    assert Partition(MemoryDisk(), HOME).trim_point(0, 0) == 0
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 4), st.integers(0, 9)), max_size=30),
+    st.none() | st.integers(0, 120),
+    st.none() | st.integers(0, 3000),
+)
+def test_a_trim_point_keeps_what_is_to_be_kept_and_no_segment_more(
+    appends: list[tuple[int, int]], older_than: int | None, more_than: int | None
+) -> None:
+    model = Model(MemoryDisk(), segment_bytes=400)
+    time = 1
+    for count, step in appends:
+        time += step
+        model.append(count, time=time)
+    segments = list(model.partition._segments)
+    before = model.partition.trim_point(older_than, more_than)
+    gone = [one for one in segments if one.first < before]
+    kept = segments[len(gone) :]
+    for number, one in enumerate(gone):
+        too_old = older_than is not None and one.last_time < older_than
+        rest = sum(other.size for other in segments[number + 1 :])
+        assert too_old or (more_than is not None and rest >= more_than)
+    if kept:
+        assert before == kept[0].first
+        assert older_than is None or kept[0].last_time >= older_than
+        assert more_than is None or sum(other.size for other in kept[1:]) < more_than
+    else:
+        assert before == model.partition.next_offset
+    model.partition.trim(before)
+    assert model.partition.start_offset == before
+    assert model.partition._segments == kept
 
 
 def test_a_trim_up_to_the_end_leaves_no_file_and_no_gap() -> None:
@@ -187,7 +286,10 @@ def test_a_trim_up_to_the_end_leaves_no_file_and_no_gap() -> None:
     freed = model.partition.trim(end)
     assert freed == [f"{HOME}/{name}" for name in disk.listdir(HOME)]
     assert (model.partition.start_offset, model.partition.waiting_bytes) == (end, 0)
-    assert model.partition.read(0, 10**6) == []
+    assert model.partition.read(end, 10**6) == []
+    assert model.partition.find_time(0) is None
+    with pytest.raises(Trimmed):
+        model.partition.read(end - 1, 10**6)
     model.held.clear()
     model.append(2)
     model.partition.flush()

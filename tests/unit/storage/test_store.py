@@ -14,7 +14,7 @@ from yak.core.ops import NO_SUM, Op
 from yak.storage.chunk import parse_chunk, split
 from yak.storage.data_dir import DataDir
 from yak.storage.disk import Buffer, Disk
-from yak.storage.faults import StorageError, SumMismatch, SyncFailed
+from yak.storage.faults import StorageError, SumMismatch, SyncFailed, Trimmed
 from yak.storage.store import Recovered, Store
 from yak.storage.tail import Tail
 
@@ -245,6 +245,22 @@ def test_trim_is_applied_by_whole_files() -> None:
     after = disk.listdir(f"/data/topics/{TOPIC}/0")
     assert 0 < len(after) < len(before)
     assert int(after[0][:20]) <= 20
+
+
+def test_find_trims_names_what_may_go_and_nothing_else() -> None:
+    disk = MemoryDisk()
+    store, _, _ = start(disk)
+    operations = renumbered(history(40, segment_bytes=400))
+    store.append(operations)
+    store.apply([op for op, _ in operations])
+    (found,) = store.find_trims([(TOPIC, 0, None, 500), ("gone", 0, None, 1), (TOPIC, 1, 0, None)])
+    topic, partition, before = found
+    assert (topic, partition) == (TOPIC, 0)
+    assert before > 0
+    store._partitions[TOPIC, 0].trim(before)
+    with pytest.raises(Trimmed):
+        store.read_records(TOPIC, 0, before - 1, 1000)
+    assert store.find_trims([(TOPIC, 0, None, 500)]) == []
 
 
 def test_a_torn_end_is_remembered_before_it_is_cut() -> None:
