@@ -5,7 +5,8 @@ the same `apply`, whose mappings are overlays over the committed ones.  When the
 wrote an entry have been applied below too, the entry *settles*: it is dropped from the top,
 since the base now holds the same value.  So the top holds only what is uncommitted.
 
-Values must be immutable (or never changed in place), since both layers may share them.
+Values must be immutable (or never changed in place), since both layers may share them.  The base
+changes by what was written here first, and by nothing else, while an overlay lies on it.
 
 It does not know what an operation is: it asks its `clock` for the index of the one that writes.
 """
@@ -32,7 +33,7 @@ class Clock(Protocol):
 class Overlay(MutableMapping[K, V]):
     """Reads through to `base`; keeps its own writes until `settle`."""
 
-    __slots__ = ("_base", "_clock", "_last", "_top", "_writes")
+    __slots__ = ("_base", "_clock", "_last", "_length", "_top", "_writes")
 
     def __init__(self, base: Mapping[K, V], clock: Clock) -> None:
         self._base = base
@@ -42,6 +43,8 @@ class Overlay(MutableMapping[K, V]):
         self._last: dict[Any, int] = {}
         #: (index, key) of every write, ascending.  Invariant: every key of _top stands here.
         self._writes: deque[tuple[int, K]] = deque()
+        #: Of both layers as one: only a write changes it, since the base follows what is written.
+        self._length = len(base)
 
     def __getitem__(self, key: K) -> V:
         if key not in self._top:
@@ -66,6 +69,7 @@ class Overlay(MutableMapping[K, V]):
     def __setitem__(self, key: K, value: V) -> None:
         index = self._clock.index
         assert not self._writes or self._writes[-1][0] <= index
+        self._length += (value is not _GONE) - (key in self)
         self._top[key] = value
         self._last[key] = index
         self._writes.append((index, key))
@@ -84,9 +88,8 @@ class Overlay(MutableMapping[K, V]):
                 yield key
 
     def __len__(self) -> int:
-        """Counted over the top alone: a limit is looked up over many entries of the base."""
-        more = sum((value is not _GONE) - (key in self._base) for key, value in self._top.items())
-        return len(self._base) + more
+        """Kept, not counted: limits are looked up at each request, over a million entries."""
+        return self._length
 
     def settle(self, index: int) -> None:
         """Operations up to `index` have been applied to the base as well."""

@@ -13,7 +13,6 @@ It decides nothing (service.py, membership.py do) and does not know who must ack
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -21,6 +20,7 @@ from typing import Any, TypeAlias
 from yak import messages as m
 from yak.core import events as e
 from yak.core import ops
+from yak.core.deadlines import Deadlines
 from yak.core.log import Log
 from yak.core.state import State
 from yak.errors import is_retriable
@@ -57,8 +57,7 @@ class Pending:
         self._waiting: dict[int, list[_Waiting]] = {}
         #: acks=1: waits for this leader's own disk only.
         self._waiting_disk: dict[int, list[_Waiting]] = {}
-        self._deadlines: list[tuple[float, int, _Waiting]] = []
-        self._count = 0
+        self._deadlines: Deadlines[_Waiting] = Deadlines(lambda waiting: not waiting.done)
 
     # -- deciding --------------------------------------------------------------------------------
 
@@ -102,9 +101,7 @@ class Pending:
         self._limit(waiting, request, now)
 
     def _limit(self, waiting: _Waiting, request: m.Logged, now: Now) -> None:
-        self._count += 1
-        deadline = now.mono + request.timeout_ms / 1000
-        heapq.heappush(self._deadlines, (deadline, self._count, waiting))
+        self._deadlines.add(now.mono + request.timeout_ms / 1000, waiting)
 
     def applied(self, op: ops.Op) -> None:
         """State has the operation: whoever waited for it is answered."""
@@ -124,10 +121,8 @@ class Pending:
 
     def tick(self, now: Now) -> None:
         """Time out whoever has waited too long; the operation itself stands."""
-        while self._deadlines and self._deadlines[0][0] <= now.mono:
-            waiting = heapq.heappop(self._deadlines)[2]
-            if not waiting.done:
-                self._time_out(waiting, "not committed in time; it may still be: send it again")
+        for waiting in self._deadlines.due(now.mono):
+            self._time_out(waiting, "not committed in time; it may still be: send it again")
 
     def refused(self, end: int, why: str) -> None:
         """The disk did not take what was written after `end`; nobody was sent it either."""
@@ -156,9 +151,7 @@ class Pending:
         return self.next_deadline() == float("inf")
 
     def next_deadline(self) -> float:
-        while self._deadlines and self._deadlines[0][2].done:
-            heapq.heappop(self._deadlines)
-        return self._deadlines[0][0] if self._deadlines else float("inf")
+        return self._deadlines.next_deadline()
 
     def _answer(self, waiting: _Waiting) -> None:
         waiting.done = True

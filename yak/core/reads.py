@@ -15,7 +15,6 @@ It never sees a record's bytes: it names ranges, and the shell reads them.
 
 from __future__ import annotations
 
-import heapq
 import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from msgspec import UNSET
 from yak import messages as m
 from yak.config import Limits
 from yak.core import events as e
+from yak.core.deadlines import Deadlines
 from yak.core.standing import Found, Standing, ids
 from yak.core.state import State, Topic
 from yak.errors import is_retriable
@@ -53,9 +53,7 @@ class Reads:
         #: In the order of asking, so that the same events always give the same effects.
         self._by_partition: dict[TopicPartition, dict[_Waiting, None]] = {}
         self._by_conn: dict[int, dict[_Waiting, None]] = {}
-        #: (deadline, tie-breaker, fetch); the answered ones are dropped when their time comes.
-        self._deadlines: list[tuple[float, int, _Waiting]] = []
-        self._count = 0
+        self._deadlines: Deadlines[_Waiting] = Deadlines(lambda waiting: not waiting.done)
         self._standing = Standing(self._look, self._send)
 
     def fetch(self, conn: int, request: m.Fetch, now: float, *, cut_off: bool) -> None:
@@ -88,10 +86,8 @@ class Reads:
 
     def tick(self, now: float, *, cut_off: bool) -> None:
         """Answer whatever has waited long enough; once cut off, everything."""
-        while self._deadlines and (cut_off or self._deadlines[0][0] <= now):
-            waiting = heapq.heappop(self._deadlines)[2]
-            if not waiting.done:
-                self._finish(waiting, cut_off=cut_off)
+        for waiting in self._deadlines.due(float("inf") if cut_off else now):
+            self._finish(waiting, cut_off=cut_off)
         self._standing.tick(now, cut_off=cut_off)
 
     def closed(self, conn: int) -> None:
@@ -100,12 +96,10 @@ class Reads:
         self._standing.closed(conn)
 
     def next_deadline(self) -> float:
-        own = self._deadlines[0][0] if self._deadlines else float("inf")
-        return min(own, self._standing.next_deadline())
+        return min(self._deadlines.next_deadline(), self._standing.next_deadline())
 
     def _wait(self, waiting: _Waiting) -> None:
-        self._count += 1
-        heapq.heappush(self._deadlines, (waiting.deadline, self._count, waiting))
+        self._deadlines.add(waiting.deadline, waiting)
         self._by_conn.setdefault(waiting.conn, {})[waiting] = None
         for topic, partition, _ in waiting.request.partitions:
             self._by_partition.setdefault((topic, partition), {})[waiting] = None

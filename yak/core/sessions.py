@@ -4,15 +4,19 @@ Liveness is the leader's memory, never the log's: a new leader, and one whose le
 gives everybody a full session (`restart`).  What follows from a silence is logged.
 
 The heap is lazy: a touch only moves the deadline, and a popped entry that is early goes back.
+Whoever is closed leaves an entry behind; once most entries are such, the heap is made anew.
 """
 
 from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 K = TypeVar("K")
+
+#: The heap may have this many entries besides one for each key: a small one is not worth it.
+SPARE_ENTRIES: Final = 64
 
 
 class Sessions(Generic[K]):
@@ -47,10 +51,9 @@ class Sessions(Generic[K]):
 
     def restart(self, now: float) -> None:
         """Everybody gets a full session from now on."""
-        self._heap.clear()
         for key, (session_s, _) in self._known.items():
             self._known[key] = (session_s, now + session_s)
-            self._push(now + session_s, key)
+        self._rebuild()
 
     def expired(self, now: float) -> Iterator[K]:
         """Take out whoever has been silent for a whole session."""
@@ -70,5 +73,14 @@ class Sessions(Generic[K]):
         return self._heap[0][0] if self._heap else float("inf")
 
     def _push(self, when: float, key: K) -> None:
+        if len(self._heap) >= 2 * len(self._known) + SPARE_ENTRIES:
+            self._rebuild()
+            return
         self._count += 1
         heapq.heappush(self._heap, (when, self._count, key))
+
+    def _rebuild(self) -> None:
+        """One entry for each known key, whatever was left behind."""
+        self._heap = [(known[1], n, key) for n, (key, known) in enumerate(self._known.items(), 1)]
+        self._count = len(self._heap)
+        heapq.heapify(self._heap)

@@ -23,13 +23,13 @@ What one partition has to say is judged by `Reads`.
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple, TypeAlias
 
 from msgspec import UNSET
 
 from yak import messages as m
+from yak.core.deadlines import Deadlines
 from yak.errors import Refused
 from yak.model import TopicPartition
 
@@ -85,9 +85,10 @@ class Standing:
         self._by_conn: dict[int, _Set] = {}
         #: Invariant: a set stands under its connection and under each of its partitions.
         self._by_partition: dict[TopicPartition, dict[_Set, None]] = {}
-        #: (deadline, tie-breaker, set, the request that waited when this was noted)
-        self._deadlines: list[tuple[float, int, _Set, m.Fetch]] = []
-        self._count = 0
+        #: (set, the request that waited when this was noted)
+        self._deadlines: Deadlines[tuple[_Set, m.Fetch]] = Deadlines(
+            lambda waiting: waiting[0].request is waiting[1]
+        )
 
     def fetch(self, conn: int, request: m.Fetch, now: float, *, cut_off: bool) -> None:
         """Answer, or wait up to `wait_ms`.  Raises Refused where "same" has nothing to go on."""
@@ -108,9 +109,7 @@ class Standing:
         elif request.wait_ms == 0 or not kept.offsets:
             self._answer(kept)
         elif not self._answer_news(kept):
-            self._count += 1
-            deadline = now + request.wait_ms / 1000
-            heapq.heappush(self._deadlines, (deadline, self._count, kept, request))
+            self._deadlines.add(now + request.wait_ms / 1000, (kept, request))
 
     def wake(self, partitions: Iterable[TopicPartition]) -> None:
         """Records of these partitions were applied, or the partitions are gone."""
@@ -126,10 +125,7 @@ class Standing:
 
     def tick(self, now: float, *, cut_off: bool) -> None:
         """Answer whoever has waited long enough; once cut off, everybody."""
-        while self._deadlines and (cut_off or self._deadlines[0][0] <= now):
-            _, _, kept, request = heapq.heappop(self._deadlines)
-            if kept.request is not request:
-                continue
+        for kept, _ in self._deadlines.due(float("inf") if cut_off else now):
             if cut_off:
                 self._answer_all(kept, cut_off=True)
             else:
@@ -148,7 +144,7 @@ class Standing:
                 del self._by_partition[tp]
 
     def next_deadline(self) -> float:
-        return self._deadlines[0][0] if self._deadlines else float("inf")
+        return self._deadlines.next_deadline()
 
     # -- inside -----------------------------------------------------------------------------------
 

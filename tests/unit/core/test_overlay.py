@@ -117,15 +117,19 @@ def test_writes_come_in_the_order_of_the_log() -> None:
         overlay["b"] = 2
 
 
-def test_its_size_is_known_without_a_look_at_every_entry_of_the_base() -> None:
-    """Limits are counted at each request, over up to a million entries."""
+def test_its_size_is_known_without_a_look_at_every_entry() -> None:
+    """Limits are looked up at each request, over up to a million entries in either layer."""
 
     class Large(dict[int, int]):
         def __iter__(self) -> NoReturn:
-            raise AssertionError("the base was iterated")
+            raise AssertionError("it was iterated")
+
+        def items(self) -> NoReturn:
+            raise AssertionError("it was iterated")
 
     base = Large({n: n for n in range(1000)})
     overlay = Overlay[int, int](base, Writer(1))
+    overlay._top = Large()
     overlay[1000] = 0
     overlay[7] = 0
     del overlay[8]

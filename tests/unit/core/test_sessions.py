@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from yak.core.sessions import Sessions
+from yak.core.sessions import SPARE_ENTRIES, Sessions
 
 
 def silent(sessions: Sessions[str], now: float) -> list[str]:
@@ -63,6 +63,19 @@ def test_a_restart_gives_everybody_a_full_session() -> None:
 
 def test_without_anybody_there_is_no_deadline() -> None:
     assert Sessions[str]().next_deadline() == float("inf")
+
+
+def test_who_comes_and_goes_leaves_nothing_behind() -> None:
+    """A gone producer is remembered for a day: an entry for each return would last as long."""
+    sessions: Sessions[str] = Sessions()
+    for n in range(10_000):
+        sessions.open("a", 86_400, now=n)
+        sessions.close("a")
+        sessions.open(f"once {n}", 86_400, now=n)
+        sessions.close(f"once {n}")
+    sessions.open("b", 86_400, now=10_000)
+    assert len(sessions._heap) <= SPARE_ENTRIES + 2
+    assert silent(sessions, 10_000 + 86_400) == ["b"]
 
 
 STEP = st.tuples(
