@@ -9,10 +9,12 @@ JOBS   ?= 2
 # make sim SEED=7 repeats one run, SEEDS=1000 tries that many.
 SEED   ?=
 SEEDS  ?= $(if $(SEED),1,200)
+# make soak goes on for so long.
+MINUTES ?= 60
 
 SOURCES := yak tests scripts
 
-.PHONY: help demo test check format sim clean
+.PHONY: help demo test check format sim soak clean
 
 help:
 	@echo "make demo     a cluster, a real file, and the leader dies: under a minute"
@@ -20,6 +22,7 @@ help:
 	@echo "make check    format, lint, types, import directions"
 	@echo "make format   what can be put right by itself"
 	@echo "make sim      the simulator: SEED=7 repeats one run, SEEDS=1000 tries that many"
+	@echo "make soak     an hour of a real cluster's life (MINUTES, SEED): nothing lost, nothing grows"
 	@echo "make clean    removes what these made"
 
 # Made anew whenever the dependencies change; --upgrade-deps is not needed, old pips will do.
@@ -50,6 +53,9 @@ format: $(STAMP)
 
 sim: $(STAMP)
 	$(BIN)/python -m tests.sim --seeds $(SEEDS) $(if $(SEED),--seed $(SEED))
+
+soak: $(STAMP)
+	$(BIN)/python -m tests.soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis \

@@ -121,9 +121,12 @@ class Cluster:
         self._ended.append(process)
         return process
 
+    def tell(self, what: str) -> None:
+        """A line of the story, for the report of a failure."""
+        self.story.append(f"{time.monotonic() - self._opened_at:7.2f} {what}")
+
     def _tell(self, what: str, *ids: int) -> None:
-        names = " ".join(str(broker) for broker in ids)
-        self.story.append(f"{time.monotonic() - self._opened_at:7.2f} {what} {names}")
+        self.tell(" ".join([what, *(str(broker) for broker in ids)]))
 
     def start_zk(self) -> None:
         self._tell("start yak-zk")

@@ -1,0 +1,94 @@
+"""Costs: what is read from /proc, and what counts as growth."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+from tests.soak.samples import (
+    MIB,
+    Sample,
+    Sampler,
+    flatness,
+    lives,
+    look_at_directory,
+    look_at_process,
+)
+from tests.support.process import wait_until
+
+
+def test_a_process_is_seen_as_it_is() -> None:
+    sample = look_at_process(1.0, "me", os.getpid())
+    assert sample is not None
+    assert sample.rss > 5 * MIB
+    assert sample.threads == threading.active_count()
+    with Path(os.devnull).open():
+        more = look_at_process(1.0, "me", os.getpid())
+    assert more is not None
+    assert more.fds == sample.fds + 1
+    assert look_at_process(1.0, "nobody", 2**22 + 1) is None
+
+
+def test_a_file_of_two_names_counts_once(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "a").write_bytes(b"12345")
+    (tmp_path / "b").hardlink_to(tmp_path / "deep" / "a")
+    (tmp_path / "c").write_bytes(b"1")
+    sample = look_at_directory(0, "d", tmp_path)
+    assert (sample.bytes, sample.files) == (6, 2)
+
+
+def test_the_sampler_looks_until_it_is_told(tmp_path: Path) -> None:
+    sampler = Sampler(lambda: {"me": os.getpid()}, {"disk": tmp_path}, 0.01)
+    sampler.start()
+    wait_until(lambda: len(sampler.samples) > 3, "a few samples")
+    sampler.finish()
+    assert {sample.name for sample in sampler.samples} == {"me", "disk"}
+
+
+def series(*values: float, pid: int = 1, step: float = 1.0) -> list[Sample]:
+    """A process's memory in MiB over the time."""
+    return [
+        Sample(at * step, "p", pid, rss=int(value * MIB), fds=20, threads=1)
+        for at, value in enumerate(values)
+    ]
+
+
+def grown(samples: list[Sample], length_s: float) -> list[str]:
+    return [growth.field for growth in flatness(samples, length_s) if growth.grown]
+
+
+def test_what_grows_steadily_is_found() -> None:
+    assert grown(series(*range(100, 200)), 100) == ["rss"]
+    assert grown(series(*[100] * 100), 100) == []
+
+
+def test_warming_up_is_no_growth() -> None:
+    assert grown(series(*[30] * 10, *[100] * 90), 100) == []
+
+
+def test_a_peak_is_no_growth() -> None:
+    assert grown(series(*[100] * 70, *[300] * 5, *[100] * 25), 100) == []
+
+
+def test_a_few_samples_say_nothing() -> None:
+    assert flatness(series(*range(100, 118)), 18) == []
+
+
+def test_descriptors_and_disk_are_looked_at() -> None:
+    samples = [Sample(float(at), "p", 1, fds=20 + at // 5, threads=1) for at in range(100)]
+    samples += [Sample(float(at), "d", bytes=at * MIB) for at in range(100)]
+    assert grown(samples, 100) == ["bytes", "fds"]
+
+
+def test_a_leak_that_restarts_hide_shows_in_one_life() -> None:
+    """Each life doubles; the halves of the run are alike."""
+    samples: list[Sample] = []
+    for life in range(4):
+        leak = series(*range(60, 160), pid=life + 1, step=3.0)
+        samples += [sample._replace(at=sample.at + life * 300) for sample in leak]
+    assert grown(samples, 1200) == []
+    assert [growth.grown for growth in lives(samples)] == [True] * 4
+    assert lives(series(*[60.0] * 100, step=3.0))[0].grown is False
+    assert lives(series(*range(60, 100))) == [], "too short a life to tell"
