@@ -67,7 +67,7 @@ class Crew:
             "kind": kind,
             "proc": proc,
             "bootstrap": self._bootstrap(),
-            "notes": str(self._notes_dir / f"{proc}.notes"),
+            "notes": str(self._notes_of(proc)),
             "topics": list(topics),
             "group": group,
             "seed": self._chance.randrange(1 << 30),
@@ -82,6 +82,9 @@ class Crew:
         self.clients[proc] = client
         self._tell("starts", client)
         return client
+
+    def _notes_of(self, proc: str) -> Path:
+        return self._notes_dir / f"{proc}.notes"
 
     def _bootstrap(self) -> str:
         ids = list(self._cluster.ids)
@@ -142,7 +145,9 @@ class Crew:
 
     def _ended(self, client: Client) -> None:
         code = client.process.popen.returncode
-        if client.state == "killed" or (client.state == "leaving" and code == 0):
+        # One that was told before it had begun to listen for it: its notes come after that.
+        unborn = code == -signal.SIGTERM and not self._notes_of(client.proc).exists()
+        if client.state == "killed" or (client.state == "leaving" and (code == 0 or unborn)):
             del self.clients[client.proc]
             return
         self._died(client, f"ended with {code} while {client.state}")
