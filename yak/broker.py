@@ -277,7 +277,7 @@ class Broker:
     def _identity(self) -> m.Join:
         """What yak-zk is told at a join."""
         address = self._advertised()
-        epochs = self.store.epochs
+        epochs, view = self.store.epochs, self.node.view
         return m.Join(
             id=0,
             broker=self.config.id,
@@ -289,6 +289,7 @@ class Broker:
             state=self.data_dir.state,
             end=(epochs[-1][0], self.store.next_index - 1) if epochs else (0, 0),
             epoch=self.node.epoch,
+            seen=(view.epoch, view.version) if view else (0, 0),
         )
 
     def _advertised(self) -> Address:

@@ -44,6 +44,7 @@ from yak.messages_base import (
     Where,
 )
 from yak.messages_zk import (
+    Adopt,
     Beat,
     BeatAnswer,
     BrokerInfo,
@@ -51,13 +52,17 @@ from yak.messages_zk import (
     ClusterView,
     CoordinatorRequest,
     CoordinatorStatus,
+    Elect,
     Election,
     IsrAnswer,
     Join,
     JoinAnswer,
     Leave,
     LogState,
+    OrderAnswer,
+    OrderEntry,
     ProposeIsr,
+    RefusedEntry,
     Resign,
     SessionEntry,
 )
@@ -66,6 +71,7 @@ from yak.model import MAX_INT
 #: Named here again.
 __all__ = [
     "DEFAULT_TIMEOUT_MS",
+    "Adopt",
     "Answer",
     "At",
     "Beat",
@@ -77,6 +83,7 @@ __all__ = [
     "CoordinatorStatus",
     "Count",
     "Done",
+    "Elect",
     "Election",
     "Epoch",
     "ErrorAnswer",
@@ -90,7 +97,10 @@ __all__ = [
     "LogState",
     "Logged",
     "Offset",
+    "OrderAnswer",
+    "OrderEntry",
     "ProposeIsr",
+    "RefusedEntry",
     "Request",
     "RequestId",
     "Resign",

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Literal, TypeAlias
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from yak.config import Settings
 from yak.messages_base import Answer, Count, Epoch, Id, Index, Request, Status
@@ -20,7 +21,8 @@ class Join(Request, tag="join", kw_only=True):
     """A broker opens its session.  cluster: null from an empty data directory.
 
     end: [epoch, index] of the last operation it holds, [0, 0] if none.  epoch: the highest
-    epoch it has taken part in.
+    epoch it has taken part in.  seen: [epoch, version] of the cluster document that it stood on
+    when it held that, [0, 0] before its first one.
     """
 
     broker: Id
@@ -32,13 +34,19 @@ class Join(Request, tag="join", kw_only=True):
     state: LogState
     end: tuple[Epoch, Index]
     epoch: Epoch
+    seen: tuple[Epoch, Count] = (0, 0)
 
 
 class Beat(Request, tag="heartbeat", kw_only=True):
-    """A broker's heartbeat: its own number, and the last one it heard from yak-zk."""
+    """A broker's heartbeat: its own number, and the last one it heard from yak-zk.
+
+    end, seen: as in a join; left out, they are what they were.
+    """
 
     number: Count
     heard: Count
+    end: tuple[Epoch, Index] | UnsetType = UNSET
+    seen: tuple[Epoch, Count] | UnsetType = UNSET
 
 
 class ProposeIsr(Request, tag="isr", kw_only=True):
@@ -68,7 +76,31 @@ class ClusterQuery(Request, tag="cluster", kw_only=True):
     """Anybody asks for the cluster document."""
 
 
-CoordinatorRequest: TypeAlias = Join | Beat | ProposeIsr | Resign | Leave | ClusterQuery | Status
+class Elect(Request, tag="elect", kw_only=True):
+    """An operator orders that a broker leads.
+
+    plan: from the answer that the operator looked at; left out, it is only said what would be.
+    """
+
+    broker: Id
+    plan: str | UnsetType = UNSET
+
+
+class Adopt(Request, tag="adopt", kw_only=True):
+    """An operator orders that this yak-zk takes over a cluster whose brokers it refused.
+
+    cluster: the only one that there is, if left out.  isr: who must have come before anybody is
+    elected; all that were refused, if left out.  plan: as in Elect.
+    """
+
+    cluster: str | UnsetType = UNSET
+    isr: list[Id] | UnsetType = UNSET
+    plan: str | UnsetType = UNSET
+
+
+CoordinatorRequest: TypeAlias = (
+    Join | Beat | ProposeIsr | Resign | Leave | ClusterQuery | Elect | Adopt | Status
+)
 
 
 class BrokerInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -132,6 +164,36 @@ class Election(msgspec.Struct, kw_only=True):
     reason: str
 
 
+class OrderEntry(msgspec.Struct, kw_only=True, frozen=True):
+    """A broker as an order found it.  end: [epoch, index] of its log, null if it never said."""
+
+    broker: int
+    live: bool
+    in_sync: bool
+    state: LogState
+    end: tuple[int, int] | None
+    why: str = ""
+
+
+class OrderAnswer(Answer, kw_only=True):
+    """To elect and adopt: what was done, or what would be.
+
+    plan: names this very answer, for the request that has it done.  would: what is done, in words
+    that follow "would".  losses: what may be lost by it, in words.  epoch, leader, isr: as they
+    are after it.  brokers: as they are before it.
+    """
+
+    done: bool
+    plan: str
+    would: str
+    losses: list[str]
+    cluster: str
+    epoch: int
+    leader: int | None
+    isr: list[int]
+    brokers: list[OrderEntry]
+
+
 class SessionEntry(msgspec.Struct, kw_only=True):
     broker: int
     host: str
@@ -139,6 +201,25 @@ class SessionEntry(msgspec.Struct, kw_only=True):
     live: bool
     heartbeat_age_ms: int | None
     state: LogState
+    #: Why it is not whole.
+    why: str = ""
+    #: [epoch, index] of its log's last operation, as last heard; null where it never said.
+    end: tuple[int, int] | None = None
+
+
+class RefusedEntry(msgspec.Struct, kw_only=True):
+    """A join that was refused with CLUSTER_MISMATCH, for the operator to look at."""
+
+    broker: int
+    host: str
+    port: int
+    cluster: str | None
+    disk: str
+    state: LogState
+    end: tuple[int, int]
+    epoch: int
+    age_ms: int
+    why: str
 
 
 class CoordinatorStatus(Answer, kw_only=True):
@@ -151,4 +232,5 @@ class CoordinatorStatus(Answer, kw_only=True):
     settings: Settings
     sessions: list[SessionEntry]
     elections: list[Election]
+    refused: list[RefusedEntry] = msgspec.field(default_factory=list)
     uptime_s: float = 0.0

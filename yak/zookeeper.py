@@ -44,7 +44,7 @@ from yak.net.server import Server, ServerConnection
 from yak.net.tasks import spawn
 from yak.protocol import RequestDecoder
 from yak.storage.data_dir import DataDir, write_json_durably
-from yak.storage.disk import Disk, OsDisk
+from yak.storage.disk import OsDisk
 from yak.storage.story import Story, StoryHandler
 
 #: Time passes for the core this often at least, in seconds.
@@ -75,8 +75,8 @@ async def run(config: CoordinatorConfig, *, stop: asyncio.Event | None = None) -
             cluster=str(uuid.uuid4()), settings=config.settings
         )
         story = Story("yak-zk", f"{directory.path}/events.jsonl", sys.stderr, disk=disk)
-        shell = _Shell(config, document, lambda new: _save(disk, path, new), story, stop)
-        directory.save_cluster(document.cluster)
+        shell = _Shell(config, document, lambda new: _save(directory, path, new), story, stop)
+        directory.take_over(document.cluster)
         with StoryHandler.listening(story):
             await shell.serve()
     finally:
@@ -103,7 +103,8 @@ def _load(directory: DataDir, path: str) -> Document | None:
             return None
         raise Fatal(
             f"{path} is missing, though cluster {directory.meta.cluster} was kept here: bring it "
-            "back; with a new --data-dir its brokers would be refused"
+            "back; if it is gone, start with an empty --data-dir, which refuses the brokers of "
+            "that cluster until `yak zk adopt`"
         ) from None
     except OSError as e:
         raise Fatal(f"{path} cannot be read: {e.strerror}; look at the disk") from e
@@ -119,15 +120,16 @@ def _load(directory: DataDir, path: str) -> Document | None:
     return document
 
 
-def _save(disk: Disk, path: str, document: Document) -> None:
+def _save(directory: DataDir, path: str, document: Document) -> None:
     """zk_durable.  Raises Fatal."""
     try:
-        write_json_durably(disk, path, document)
+        write_json_durably(directory.disk, path, document)
     except OSError as e:
         raise Fatal(
             f"{path} cannot be written: {e.strerror}; nothing was told that is not on disk: make "
             "room or mend the disk, and start yak-zk again"
         ) from e
+    directory.take_over(document.cluster)
 
 
 class _Shell:

@@ -355,7 +355,7 @@ def fence_zk() -> Patch:
 
 def elect_isr() -> Patch:
     """The lowest live id leads, in sync or not."""
-    enthrone = election._enthrone
+    enthrone = election.enthrone
 
     def choose(document: Document, alive: Liveness) -> tuple[int, str] | None:
         return (min(alive.present), "the lowest live id") if alive.present else None
@@ -367,7 +367,7 @@ def elect_isr() -> Patch:
         return enthrone(document, alive, broker, *rest)
 
     return _both(
-        patch.object(election, "_choose", choose), patch.object(election, "_enthrone", enthrones)
+        patch.object(election, "choose", choose), patch.object(election, "enthrone", enthrones)
     )
 
 

@@ -114,7 +114,8 @@ class Session:
             self._number += 1
             number = self._number
             self._sent[number] = self._now()
-            request = m.Beat(id=0, number=number, heard=self._heard)
+            now = self._broker._identity()
+            request = m.Beat(id=0, number=number, heard=self._heard, end=now.end, seen=now.seen)
             wire.ask(request, b"", lambda answer, _: self._beaten(wire, number, answer))
         waiting_since = self._sent.get(self._answered + 1)
         if waiting_since is not None and self._now() - waiting_since > (

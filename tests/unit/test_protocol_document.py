@@ -39,6 +39,8 @@ ANSWERS: dict[str, type[m.Answer]] = {
     "replicate": m.ReplicateAnswer,
     "join": m.JoinAnswer,
     "isr": m.IsrAnswer,
+    "elect": m.OrderAnswer,
+    "adopt": m.OrderAnswer,
 }
 
 

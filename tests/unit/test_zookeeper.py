@@ -326,6 +326,46 @@ def test_status_for_anybody(play: Callable[..., None]) -> None:
     play(story)
 
 
+def test_an_order_is_given_as_it_was_looked_at(play: Callable[..., None]) -> None:
+    async def story(zk: Zk) -> None:
+        one, two = await pair(zk)
+        before = zk.state
+        seen = await zk.ask(m.Elect(id=0, broker=2), m.OrderAnswer)
+        assert (seen.done, seen.leader, zk.state) == (False, 2, before)
+        done = await zk.ask(m.Elect(id=0, broker=2, plan=seen.plan), m.OrderAnswer)
+        assert (done.done, done.epoch, zk.state["leader"]) == (True, 2, 2)
+        assert (await one.until(lambda view: view.epoch == 2)).leader == 2
+        assert "ordered by an operator" in zk.state["elections"][-1]["reason"]
+        await closing(one, two)
+
+    play(story)
+
+
+def test_an_adopted_cluster_is_this_directory_s_own_from_then_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def played() -> None:
+        async with running(tmp_path, monkeypatch) as zk:
+            one = Broker(zk, 1)
+            with pytest.raises(YakError, match="yak zk adopt"):
+                await one.join(cluster="X", end=(4, 9), epoch=4)
+            seen = await zk.ask(m.Adopt(id=0), m.OrderAnswer)
+            assert zk.state["cluster"] != "X"
+            await zk.ask(m.Adopt(id=0, plan=seen.plan), m.OrderAnswer)
+            assert zk.state["cluster"] == "X"
+            view = await one.join(cluster="X", end=(4, 9), epoch=4)
+            assert (view.cluster, view.epoch, view.leader) == ("X", seen.epoch, None)
+            answer = m.Beat(id=0, number=1, heard=0, end=(4, 9), seen=(view.epoch, view.version))
+            await one.ask(answer, m.BeatAnswer)
+            assert (await one.until(lambda view: view.leader == 1)).epoch == seen.epoch + 1
+            await closing(one)
+        assert json.loads((tmp_path / "meta.json").read_bytes())["cluster"] == "X"
+        async with running(tmp_path, monkeypatch) as zk:
+            assert (await zk.view()).cluster == "X"
+
+    asyncio.run(played())
+
+
 def test_restarted_it_carries_on_where_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,7 +19,9 @@ zk_grace: after a restart the members of the ISR are presumed alive for session_
 one of the old and the new settings), and nobody is declared dead for silence.
 
 What it does not do: it knows no sockets and no files, and decides nothing about the document
-itself: those rules are in core/election.py.
+itself: those rules are in core/election.py, and what an operator orders in core/orders.py.
+
+Who asks, who is there and what time does to them is one story, hence more than 400 lines.
 """
 
 from __future__ import annotations
@@ -28,14 +30,17 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from yak import messages as m
 from yak.config import Settings
+from yak.core.adoption import Refusals, adopt
 from yak.core.document import Document, Liveness, Present
 from yak.core.election import change_isr, decide, take_in, vacate
 from yak.core.events import HangUp, Reply, Tell
 from yak.core.heartbeat import Session
+from yak.core.orders import Order, check_plan, elect
 from yak.errors import Refused
 from yak.model import Address, Now
 from yak.protocol import error_answer
@@ -91,8 +96,15 @@ class Coordinator:
         #: When the first of those that now wait for a first epoch joined.
         self._waiting_since: float | None = None
         self._resigned_at: dict[int, float] = {}
-        #: Why a broker's last session ended.
+        #: Who led last, and until when it may think that it still does: for a lease.
+        self._deposed: tuple[int, float] | None = None
+        #: The version in which the present epoch's leader, if it ever had one, was lost.
+        self._leaderless_since = document.version
+        #: Why a broker's last session ended, and where its log ended then.
         self._gone: dict[int, str] = {}
+        self._ends: dict[int, tuple[int, int]] = {}
+        #: Who was refused, for the operator to look at and to adopt.
+        self._refusals = Refusals()
         self._view: m.ClusterView | None = None
 
     # -- what brokers and others ask --------------------------------------------------------------
@@ -118,6 +130,8 @@ class Coordinator:
                 return self._resign(conn, request, now)
             case m.Leave():
                 return self._leave(conn, request, now)
+            case m.Elect() | m.Adopt():
+                return self._ordered(conn, request, now)
             case m.ClusterQuery():
                 return [Reply(conn, request.id, m.JoinAnswer(view=self.view()))]
             case m.Status():
@@ -128,8 +142,15 @@ class Coordinator:
         here = next((i for i, s in self.sessions.items() if s.conn == conn), request.broker)
         if here != request.broker:
             raise Refused("INVALID_REQUEST", f"broker: this connection speaks for broker {here}")
-        document, said = take_in(self.document, request, old.present if old else None)
-        present = Present(inc=request.inc, disk=request.disk, end=request.end)
+        try:
+            document, said = take_in(self.document, request, old.present if old else None)
+        except Refused as refused:
+            return [
+                *self._remember(request, refused, now),
+                Reply(conn, request.id, error_answer(refused)),
+            ]
+        self._refusals.forget(request)
+        present = Present(request.inc, request.disk, request.end, request.seen)
         address = Address(request.host, request.port)
         self.sessions[request.broker] = Session(conn, address, present, now.mono)
         self._presumed.discard(request.broker)
@@ -149,7 +170,51 @@ class Coordinator:
             knows=conn,
         )
 
+    def _remember(self, request: m.Join, refused: Refused, now: Now) -> list[Effect]:
+        """One who belongs elsewhere may belong here after an `adopt`; said once."""
+        if refused.name != "CLUSTER_MISMATCH":
+            return []
+        if not self._refusals.remember(request, refused.message, now.mono):
+            return []
+        fields = {"broker": request.broker, "cluster": request.cluster, "end": list(request.end)}
+        return [Tell("refused", {**fields, "reason": refused.message})]
+
+    def _ordered(self, conn: int, request: m.Elect | m.Adopt, now: Now) -> list[Effect]:
+        """An operator looks at an order, or gives it."""
+        alive = self._liveness(now.mono)
+        order: Order
+        match request:
+            case m.Elect():
+                order = elect(self.document, alive, request.broker, now.wall_ms)
+            case m.Adopt():
+                order = adopt(self.document, alive, self._refusals, request, now.wall_ms)
+        if request.plan is UNSET:
+            return [Reply(conn, request.id, order.answer)]
+        check_plan(order, request.plan)
+        return self._settle(
+            now,
+            lambda: Reply(conn, request.id, replace(order.answer, done=True)),
+            document=order.document,
+            said=order.said,
+        )
+
+    def _check_deposed(self, request: m.ProposeIsr, now: float) -> None:
+        """lease: a leader that was replaced alive, and may not know yet, must not be left behind.
+
+        While it is in the ISR its successor answers nobody without it.
+        """
+        if self._deposed is None or now >= self._deposed[1]:
+            return
+        broker = self._deposed[0]
+        leaving = set(self.document.isr_ids) - set(request.isr)
+        if broker in leaving and broker in self.sessions:
+            raise Refused(
+                "STALE_EPOCH",
+                f"broker {broker} led just now, and may think so until its lease ends: in a moment",
+            )
+
     def _propose(self, conn: int, request: m.ProposeIsr, now: Now) -> list[Effect]:
+        self._check_deposed(request, now.mono)
         present = {i: session.present for i, session in self.sessions.items()}
         document, said = change_isr(self.document, self._broker(conn), request, present)
         return self._settle(
@@ -294,9 +359,12 @@ class Coordinator:
                     live=info.live,
                     heartbeat_age_ms=ages.get(info.id),
                     state=info.state,
+                    why=document.suspects[info.id].why if info.id in document.suspects else "",
+                    end=self._end_of(info.id),
                 )
                 for info in infos
             ],
+            refused=self._refusals.entries(now.mono),
             elections=list(document.elections),
             uptime_s=now.mono - self._started,
         )
@@ -315,8 +383,13 @@ class Coordinator:
         return [Tell("stalled", {"ms": round(lost * 1000), "reason": "this process did not run"})]
 
     def _end(self, broker: int, reason: str) -> None:
-        del self.sessions[broker]
+        self._ends[broker] = self.sessions.pop(broker).present.end
         self._gone[broker] = reason
+
+    def _end_of(self, broker: int) -> tuple[int, int] | None:
+        """Where its log ended when it was last heard."""
+        session = self.sessions.get(broker)
+        return session.present.end if session is not None else self._ends.get(broker)
 
     def _liveness(self, now: float) -> Liveness:
         if not self.sessions:
@@ -325,15 +398,23 @@ class Coordinator:
             self._waiting_since = now
         cooling = {i for i, at in self._resigned_at.items() if now - at < self._cooldown}
         pause = self._settings.heartbeat_ms / 1000
+        present = {i: session.present for i, session in self.sessions.items()}
         return Liveness(
-            present={i: session.present for i, session in self.sessions.items()},
+            present=present,
             presumed=frozenset(self._presumed),
             cooling=frozenset(cooling),
             resting=frozenset(i for i in cooling if now - self._resigned_at[i] < pause),
             bootstrap=self._waiting_since is not None
             and now - self._waiting_since >= self._bootstrap_wait,
             gone=self._gone,
+            ends=self._ends,
+            unsettled=frozenset(i for i, one in present.items() if not self._is_settled(one)),
         )
+
+    def _is_settled(self, present: Present) -> bool:
+        """settled: its log ended there when it knew that nobody leads, so it still does."""
+        leaderless = (self.document.epoch, self._leaderless_since)
+        return self.document.leader is None and present.seen >= leaderless
 
     def _settle(
         self,
@@ -355,7 +436,13 @@ class Coordinator:
         )
         effects: list[Effect] = []
         if changed != self.document:
-            self.document = replace(changed, version=self.document.version + 1)
+            before_it = self.document
+            self.document = replace(changed, version=before_it.version + 1)
+            if before_it.leader is not None or before_it.epoch != changed.epoch:
+                self._leaderless_since = self.document.version
+            if before_it.leader not in (None, changed.leader):
+                lease = max(before_it.settings.lease_ms, self._settings.lease_ms) / 1000
+                self._deposed = before_it.leader, now.mono + lease
             effects.append(Save(self.document))
         effects += [*said, *decided, *before]
         if answer is not None:

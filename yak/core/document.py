@@ -75,11 +75,16 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Present(NamedTuple):
-    """What a live session says of its broker.  end: (epoch, index) of its log's last operation."""
+    """What a live session says of its broker.
+
+    end: (epoch, index) of its log's last operation.  seen: (epoch, version) of the document that
+    the broker stood on when its log ended there.
+    """
 
     inc: str
     disk: str
     end: tuple[int, int]
+    seen: tuple[int, int] = (0, 0)
 
 
 class Liveness(NamedTuple):
@@ -87,7 +92,9 @@ class Liveness(NamedTuple):
 
     present: live sessions.  presumed: not heard of since yak-zk started, and not declared dead.
     cooling: resigned a while ago.  resting: resigned just now.  bootstrap: whether a first
-    leader may be chosen by now.  gone: why a session ended, for the reasons given.
+    leader may be chosen by now.  gone: why a session ended, for the reasons given.  unsettled:
+    of those present, whose log may have grown since they said where it ends.  ends: of those
+    that are gone, what they last said of it.
     """
 
     present: Mapping[int, Present]
@@ -96,3 +103,5 @@ class Liveness(NamedTuple):
     resting: frozenset[int] = frozenset()
     bootstrap: bool = False
     gone: Mapping[int, str] = {}
+    unsettled: frozenset[int] = frozenset()
+    ends: Mapping[int, tuple[int, int]] = {}

@@ -9,7 +9,8 @@ ZooKeeper or etcd could.  A rule takes a document and returns the next one:
     decide      after anything that happened: is a leader missing, and who is it?
 
 The rules carry the names that they have in the design: `bootstrap`, `elect_isr`, `drop_dead`,
-`new_epoch`, `floor`, `fence_zk`, `expand_inc`, `torn`, `not_whole`, `other_disk`, `cooldown`.
+`new_epoch`, `floor`, `fence_zk`, `expand_inc`, `torn`, `settled`, `not_whole`, `other_disk`,
+`cooldown`.
 
 * A broker is *whole* unless it is in `suspects`.  It becomes one when it joins torn, unclean or
   damaged, or when it is in the ISR and comes with another disk; it stays one through restarts
@@ -19,8 +20,8 @@ The rules carry the names that they have in the design: `bootstrap`, `elect_isr`
 * Nobody leads without an epoch of its own; an epoch has one leader, for good.
 * `version` is the caller's: it counts what was written down.
 
-What it does not do: it knows no sessions, time-outs or connections (core/sessions.py), and
-never makes a damaged or unclean broker leader.
+What it does not do: it knows no sessions, time-outs or connections (core/coordinator.py), and
+never makes a damaged or unclean broker leader; an operator may (core/orders.py).
 """
 
 from __future__ import annotations
@@ -79,7 +80,8 @@ def _check_cluster(document: Document, request: m.Join) -> None:
         raise Refused(
             "CLUSTER_MISMATCH",
             f"broker {broker} belongs to cluster {request.cluster}, this yak-zk keeps cluster "
-            f"{mine}: give the broker the yak-zk of its own cluster, or an empty --data-dir",
+            f"{mine}: give the broker the yak-zk of its own cluster, or an empty --data-dir; if "
+            "that yak-zk was lost, `yak zk adopt` lets this one take its place",
         )
     # bootstrap: only empty directories form a cluster, and only they enter one without its id.
     held = request.end != (0, 0)
@@ -88,16 +90,21 @@ def _check_cluster(document: Document, request: m.Join) -> None:
             "CLUSTER_MISMATCH",
             f"broker {broker} (cluster {request.cluster}) holds operations up to index "
             f"{request.end[1]}, which cluster {mine} never gave it: it needs an empty --data-dir, "
-            "or the yak-zk that it belongs to",
+            "or the yak-zk that it belongs to, or `yak zk adopt` if that one's state was lost",
         )
-    newest = max(request.epoch, request.end[0])
+    newest = newest_epoch(request)
     if newest > document.epoch:
         raise Refused(
             "CLUSTER_MISMATCH",
             f"broker {broker} has taken part in epoch {newest} of cluster {mine}, this yak-zk "
             f"gave only {document.epoch}: its state.json was lost or is an older copy; bring the "
-            "newest one back",
+            "newest one back, or, if it is gone, look at `yak zk adopt`",
         )
+
+
+def newest_epoch(request: m.Join) -> int:
+    """The newest epoch that this broker knows of."""
+    return max(request.epoch, request.end[0], request.seen[0])
 
 
 def _check_disk(request: m.Join, live: Present | None) -> None:
@@ -232,17 +239,17 @@ def decide(
         if not why:
             return document, []
         document = replace(document, leader=None, leader_inc="")
-    chosen = _choose(document, alive)
+    chosen = choose(document, alive)
     if chosen is None:
         if not why:
             return document, []
-        return _record(document, now_ms, f"{why}; {_nobody(document, alive)}", "vacated")
+        return record(document, now_ms, f"{why}; {_nobody(document, alive)}", "vacated")
     broker, merit = chosen
-    dropped = _drop_dead(document, alive)
+    dropped = drop_dead(document, alive)
     reason = "; ".join(part for part in (why, f"broker {broker} is {merit}") if part)
     if dropped:
         reason += f"; dropped from the ISR, as dead: {', '.join(map(str, sorted(dropped)))}"
-    return _enthrone(document, alive, broker, dropped, now_ms, reason)
+    return enthrone(document, alive, broker, dropped, now_ms, reason)
 
 
 def _bootstrap(document: Document, alive: Liveness, now_ms: int) -> tuple[Document, list[Tell]]:
@@ -255,7 +262,7 @@ def _bootstrap(document: Document, alive: Liveness, now_ms: int) -> tuple[Docume
     first = min(alive.present)
     document = replace(document, isr=(Replica(first, alive.present[first].disk),))
     reason = f"a new cluster; broker {first} is the lowest id present"
-    return _enthrone(document, alive, first, frozenset(), now_ms, reason)
+    return enthrone(document, alive, first, frozenset(), now_ms, reason)
 
 
 def _lost(document: Document, leader: int, alive: Liveness) -> str:
@@ -275,7 +282,7 @@ def _lost(document: Document, leader: int, alive: Liveness) -> str:
     return ""
 
 
-def _choose(document: Document, alive: Liveness) -> tuple[int, str] | None:
+def choose(document: Document, alive: Liveness) -> tuple[int, str] | None:
     """Who leads next, and by what right."""
     members = document.isr_ids
     # elect_isr, not_whole: only who surely holds all that was acknowledged.
@@ -289,7 +296,8 @@ def _choose(document: Document, alive: Liveness) -> tuple[int, str] | None:
         return (min(rested), "the only one electable, though it resigned") if rested else None
     # torn: a log cut short still holds all that was acknowledged if no other goes further;
     # so all must have joined, as one of the absent might.
-    if not all(i in alive.present for i in members):
+    # settled: and said where their logs end since they follow and lead no more.
+    if not all(i in alive.present and i not in alive.unsettled for i in members):
         return None
     torn = [i for i in members if document.suspects[i].state == "torn"]
     if not torn:
@@ -298,7 +306,7 @@ def _choose(document: Document, alive: Liveness) -> tuple[int, str] | None:
     return best, f"the one whose torn log ends furthest, at {list(alive.present[best].end)}"
 
 
-def _drop_dead(document: Document, alive: Liveness) -> frozenset[int]:
+def drop_dead(document: Document, alive: Liveness) -> frozenset[int]:
     """drop_dead: dead members leave the ISR with the election, down to the floor.
 
     The lowest ids among the dead stay.  zk_grace: the unheard-of are not dead.
@@ -319,10 +327,13 @@ def _nobody(document: Document, alive: Liveness) -> str:
             waits.append(f"{broker} is {document.suspects[broker].state}")
         else:
             waits.append(f"{broker} has just resigned")
-    return f"no in-sync broker is electable ({', '.join(waits)}): start one that is whole"
+    order = any(i in document.suspects for i in document.isr_ids)
+    return f"no in-sync broker is electable ({', '.join(waits)}): start one that is whole" + (
+        ", or look at `yak zk elect`" if order else ""
+    )
 
 
-def _enthrone(
+def enthrone(
     document: Document,
     alive: Liveness,
     broker: int,
@@ -342,12 +353,10 @@ def _enthrone(
         isr=tuple(replica for replica in document.isr if replica.id not in dropped),
         suspects={i: suspect for i, suspect in document.suspects.items() if i != broker},
     )
-    return _record(document, now_ms, reason, "elected")
+    return record(document, now_ms, reason, "elected")
 
 
-def _record(
-    document: Document, now_ms: int, reason: str, event: str
-) -> tuple[Document, list[Tell]]:
+def record(document: Document, now_ms: int, reason: str, event: str) -> tuple[Document, list[Tell]]:
     entry = m.Election(time=now_ms, epoch=document.epoch, leader=document.leader, reason=reason)
     document = replace(document, elections=(*document.elections, entry)[-ELECTIONS_REMEMBERED:])
     fields: dict[str, Any] = {"epoch": document.epoch, "leader": document.leader}

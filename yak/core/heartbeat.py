@@ -19,6 +19,8 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
+from msgspec import UNSET
+
 from yak import messages as m
 from yak.core.document import Present
 from yak.errors import Refused
@@ -33,6 +35,7 @@ class Session:
     """A broker that joined, as the process that it was then.
 
     conn: None while its connection is closed and the process not known to be dead.
+    present: what it said of itself last.
     seen: monotonic time at which the newest number that came back was sent.
     """
 
@@ -54,6 +57,8 @@ class Session:
         """Answer a heartbeat; its echo renews the session if it is at most `window` seconds old."""
         if beat.heard > self._number:
             raise Refused("INVALID_REQUEST", f"heard: {beat.heard} was never sent")
+        if beat.end is not UNSET and beat.seen is not UNSET:
+            self.present = self.present._replace(end=beat.end, seen=beat.seen)
         while self._sent and self._sent[0][0] < beat.heard:
             self._sent.popleft()
         if self._sent and self._sent[0][0] == beat.heard:

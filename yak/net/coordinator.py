@@ -91,7 +91,8 @@ class Coordination(Protocol):
 class CoordinatorSession:
     """`Coordination` by yak-zk.  See the module's text.
 
-    identity: the join's fields as they are now (`id` is set here).  clock: monotonic seconds,
+    identity: the join's fields as they are now (`id` is set here); a heartbeat says some of them
+    again.  clock: monotonic seconds,
     the same as the broker's.
     """
 
@@ -227,7 +228,7 @@ class CoordinatorSession:
             while not session.over.is_set():
                 await _until(session.over, self._settings.heartbeat_ms / 1000)
                 if self._may_beat() and not self._leaving.is_set():
-                    session.beat()
+                    session.beat(self._identity())
                 session.check(self._settings.session_ms / 1000)
         finally:
             self._session = None
@@ -318,12 +319,14 @@ class _Session:
     def ended(self, _reason: str) -> None:
         self.over.set()
 
-    def beat(self) -> None:
+    def beat(self, identity: m.Join) -> None:
         if self.connection.closed:
             return
         self._number += 1
         self._sent[self._number] = self._clock()
-        request = m.Beat(id=0, number=self._number, heard=self._heard)
+        request = m.Beat(
+            id=0, number=self._number, heard=self._heard, end=identity.end, seen=identity.seen
+        )
         self.connection.send(request).add_done_callback(partial(self._beaten, self._number))
 
     def _beaten(self, number: int, future: asyncio.Future[Frame]) -> None:

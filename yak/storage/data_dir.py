@@ -179,6 +179,12 @@ class DataDir:
             self.meta.cluster = cluster
             self._save()
 
+    def take_over(self, cluster: str) -> None:
+        """yak-zk keeps this cluster from now on, whatever it kept before: an operator's `adopt`."""
+        if cluster != self.meta.cluster:
+            self.meta.cluster = cluster
+            self._save()
+
     def mark_running(self, *, inc: str, boot_id: str, fsync: str) -> None:
         """From now on an end without `mark_stopped` is noticed at the next start."""
         self.meta.running = Running(inc, boot_id, fsync)

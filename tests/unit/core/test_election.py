@@ -2,69 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from msgspec.structs import replace
 
+from tests.support.documents import NEW, a_join, agreed, alive, suspect, there
 from yak import messages as m
 from yak.config import Settings
 from yak.core import election
 from yak.core.document import (
     ELECTIONS_REMEMBERED,
     Document,
-    Known,
     Liveness,
     Present,
     Replica,
-    Suspect,
 )
 from yak.errors import Refused
-
-NEW = Document(cluster="C", settings=Settings())
-
-
-def there(*brokers: int, **ends: tuple[int, int]) -> dict[int, Present]:
-    """Live sessions, each with incarnation i<id>.1 on disk d<id>; b2=(3, 7) gives a log's end."""
-    return {i: Present(inc=f"i{i}.1", disk=f"d{i}", end=ends.get(f"b{i}", (3, 9))) for i in brokers}
-
-
-def alive(*brokers: int, **more: Any) -> Liveness:
-    return Liveness(present=there(*brokers), **more)
-
-
-def agreed(leader: int | None = 1, isr: tuple[int, ...] = (1, 2, 3), **more: Any) -> Document:
-    """Epoch 3, version 12."""
-    return Document(
-        cluster="C",
-        version=12,
-        epoch=3,
-        leader=leader,
-        leader_inc=f"i{leader}.1" if leader else "",
-        isr=tuple(Replica(i, f"d{i}") for i in isr),
-        brokers={i: Known("127.0.0.1", 9091 + i, f"d{i}") for i in isr},
-        **{"settings": Settings(), **more},
-    )
-
-
-def suspect(broker: int, state: m.LogState) -> dict[int, Suspect]:
-    return {broker: Suspect(state=state, disk=f"d{broker}", inc=f"i{broker}.1", why="it said so")}
-
-
-def a_join(broker: int, **more: Any) -> m.Join:
-    usual: dict[str, Any] = {
-        "id": 0,
-        "broker": broker,
-        "host": "127.0.0.1",
-        "port": 9091 + broker,
-        "cluster": "C",
-        "disk": f"d{broker}",
-        "inc": f"i{broker}.1",
-        "state": "whole",
-        "end": (3, 9),
-        "epoch": 3,
-    }
-    return m.Join(**{**usual, **more})
 
 
 def proposal(*isr: int, epoch: int = 3, version: int = 12, **incs: str) -> m.ProposeIsr:
@@ -277,6 +229,17 @@ def test_torn_a_later_epoch_goes_further_than_a_longer_log() -> None:
 def test_torn_nobody_while_a_member_is_missing() -> None:
     document = agreed(leader=None, suspects=TORN)
     assert decide(document, alive(1, 2)) is document
+
+
+def test_settled_nobody_while_one_has_yet_to_say_where_its_log_ends() -> None:
+    document = agreed(leader=None, suspects=TORN)
+    growing = Liveness(there(1, 2, 3, b1=(3, 7), b2=(3, 8)), unsettled=frozenset({1}))
+    assert decide(document, growing) is document
+
+
+def test_settled_is_nothing_to_wait_for_where_one_is_whole() -> None:
+    document = agreed(leader=None, suspects=suspect(1, "torn"))
+    assert decide(document, alive(1, 2, 3, unsettled=frozenset({1, 2, 3}))).leader == 2
 
 
 def test_torn_a_whole_one_goes_first_however_short() -> None:

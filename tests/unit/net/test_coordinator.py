@@ -100,7 +100,7 @@ class Broker:
         self.lost: asyncio.Queue[str] = asyncio.Queue()
         self.answers: asyncio.Queue[tuple[bool, str]] = asyncio.Queue()
         self.may_beat = True
-        self.end = (0, 0)
+        self.end = self.seen = (0, 0)
         self.session = CoordinatorSession(
             address,
             identity=self.identity,
@@ -123,6 +123,7 @@ class Broker:
             state="whole",
             end=self.end,
             epoch=0,
+            seen=self.seen,
         )
 
     def propose(self) -> None:
@@ -170,6 +171,18 @@ def test_a_join_brings_the_view_and_a_lease_and_heartbeats_follow() -> None:
         second = await zk.next(m.Beat)
         assert (second.number, second.heard) == (2, 1)
         assert await broker.leases.get() > join_lease
+
+    play(story)
+
+
+def test_a_heartbeat_says_where_the_log_ends_by_then() -> None:
+    async def story(zk: Zk, broker: Broker) -> None:
+        first = await zk.next(m.Beat)
+        assert (first.end, first.seen) == ((0, 0), (0, 0))
+        broker.end, broker.seen = (1, 7), (1, 3)
+        while (later := await zk.next(m.Beat)).end == (0, 0):
+            pass
+        assert (later.end, later.seen) == ((1, 7), (1, 3))
 
     play(story)
 

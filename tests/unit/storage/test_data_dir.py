@@ -48,6 +48,19 @@ def test_a_new_directory_gets_an_id_and_keeps_what_is_saved(disk: Disk, root: st
     assert written["kind"] == "broker"
 
 
+def test_yak_zk_may_take_over_another_cluster_and_a_broker_never_changes_its_own(
+    disk: Disk, root: str
+) -> None:
+    path = f"{root}/data/zookeeper"
+    kept = open_dir(disk, path, kind="zookeeper", broker=0)
+    kept.save_cluster("c-1")
+    kept.take_over("c-2")
+    with pytest.raises(AssertionError):
+        kept.save_cluster("c-3")
+    disk.close()
+    assert open_dir(disk, path, kind="zookeeper", broker=0).meta.cluster == "c-2"
+
+
 def test_disk_ids_differ(disk: Disk, root: str) -> None:
     ids = {open_dir(disk, f"{root}/{number}").meta.disk for number in range(3)}
     assert len(ids) == 3
