@@ -15,6 +15,7 @@ from msgspec import UNSET
 from yak import messages as m
 from yak.config import Limits
 from yak.core import events as e
+from yak.core import groups
 from yak.core.membership import Membership
 from yak.core.pending import Pending
 from yak.core.retention import Retention
@@ -44,6 +45,8 @@ class Desk:
     topics: Topics
     members: Membership
     retention: Retention
+    #: What a leader before this one had not come to the end of is done.
+    settled: bool = False
 
     @classmethod
     def open(
@@ -57,6 +60,9 @@ class Desk:
 
     def tick(self, now: Now) -> None:
         """What depends on silence and age."""
+        if not self.settled and self.service.can_write(now):
+            self.settled = True
+            self.members.share_out(groups.overdue(self.service.tail), now)
         self.members.tick(now)
         self.retention.tick(now)
 

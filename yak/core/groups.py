@@ -12,6 +12,8 @@ Rules:
 * That goes also for what nobody wants any more, or what was deleted: somebody may want it again,
   or make it again, before its holder has let it go.  Meanwhile NOBODY owns it.
 * A new leader knows the holders from the log, and waits for them as the old one did.
+* Nor does it rely on the old one's having come to the end: what changes a group and the `assign`
+  that follows from it are two operations, and the second may be lost (`overdue`).
 
 All functions are plain; `state` is the leader's State plus Pending.  Liveness is sessions.py's,
 the assignment itself assignment.py's.
@@ -92,6 +94,19 @@ def after_release(group: Group, free: set[TopicPartition]) -> list[Owner]:
         (t, p, o.owner, None, None) if (t, p) in free else (t, p, o.owner, o.holder, o.since)
         for (t, p), o in sorted(group.owners.items())
         if o.owner != NOBODY or (t, p) not in free
+    ]
+
+
+def overdue(state: State) -> list[str]:
+    """The groups whose partitions are not shared out as their members and topics ask."""
+    return [
+        name
+        for name, group in sorted(state.groups.items())
+        if group.owners
+        != {
+            (t, p): Ownership(owner, holder, since)
+            for t, p, owner, holder, since in shared_out(state, name, group.generation + 1)
+        }
     ]
 
 

@@ -6,11 +6,24 @@ from typing import Any
 
 import pytest
 
-from tests.support.playbook import Playbook
+from tests.support.playbook import LONE, Playbook, Scribe, a_view
 from yak import messages as m
 from yak.config import Limits
 
 LIMITS = Limits(max_topics=2, max_groups=1, max_members=1, max_producers=1)
+
+
+def test_a_new_leader_shares_out_what_the_old_one_could_not() -> None:
+    """A member came, and whoever led then died before the `assign` was anywhere else."""
+    scribe = Scribe()
+    scribe.topic(partitions=2)
+    scribe.member("a")
+    book = Playbook(log=scribe.log, epoch=1).elected(a_view(isr=[1], settings=LONE))
+    book.wait(0.2)
+    assert book.state.group("g").assigned("a") == [("t", 0), ("t", 1)]
+    book.story.clear()
+    book.wait(0.2)
+    assert book.state.group("g").generation == 1, "once, and only where it is due"
 
 
 @pytest.fixture

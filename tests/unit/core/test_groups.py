@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from msgspec import UNSET
 
@@ -180,6 +182,31 @@ def test_what_nobody_wants_and_nobody_holds_is_forgotten(scribe: Scribe) -> None
     ]
     scribe.leaves("a")
     assert share_out(scribe) == []
+
+
+def test_a_group_that_is_shared_out_stays_as_it_is(scribe: Scribe) -> None:
+    scribe.member("b")
+    share_out(scribe)
+    assert scribe.state.group("g").moving, "nor does what moves hurry"
+    assert groups.overdue(scribe.state) == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda scribe: scribe.member("b"),
+        lambda scribe: scribe.write(ops.Deregister, reason="expired", group="g", member="a"),
+        lambda scribe: scribe.write(ops.DeleteTopic, topic="t", topic_id="t1"),
+        lambda scribe: scribe.write(ops.CreatePartitions, topic="t", partitions=3),
+    ],
+)
+def test_what_was_not_shared_out_after_a_change_is_overdue(
+    scribe: Scribe, change: Callable[[Scribe], object]
+) -> None:
+    change(scribe)
+    assert groups.overdue(scribe.state) == ["g"]
+    share_out(scribe)
+    assert groups.overdue(scribe.state) == []
 
 
 def test_the_groups_that_want_a_topic(scribe: Scribe) -> None:
