@@ -289,7 +289,7 @@ class AsyncProducer:
                 name="BATCH_TOO_LARGE",
                 hint="send a reference to large things, not the things",
             )
-        partitions = len(topic.queues)
+        partitions = topic.partitions
         if partition is None:
             if key is None:
                 return topic.sticky.partition

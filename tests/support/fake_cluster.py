@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -18,7 +19,9 @@ from typing import Any, NamedTuple
 from google_crc32c import value as crc32c
 
 from tests.support.fake_broker import Ask, FakeBroker, Result, Step, refusal
+from yak.errors import UndeliveredError
 from yak.model import SEQUENCE_SPAN
+from yak.producer import AsyncProducer
 
 
 class Stored(NamedTuple):
@@ -46,9 +49,13 @@ class FakeCluster:
     def __init__(self, brokers: list[FakeBroker], topics: dict[str, int]) -> None:
         self.brokers = brokers
         self.topics = dict(topics)
+        #: Which topic of its name it is: "NAME#1", and so on.
+        self.topic_ids = {name: f"{name}#1" for name in topics}
+        self.made = len(topics)
         self.log: dict[tuple[str, int], list[Stored]] = {}
         self.producers: set[int] = set()
         self.given_ids = 0
+        self.session_ms = 30_000
         self.expected: dict[tuple[int, str, int], int] = {}
         #: The group's offsets, and what was acknowledged in order.
         self.acked: dict[tuple[str, int], int] = {}
@@ -99,6 +106,19 @@ class FakeCluster:
         end = self.end(topic, partition)
         self.log.setdefault((topic, partition), []).append(Stored(None, None, lines, end))
 
+    def delete(self, topic: str) -> None:
+        """The topic is gone, with its records and what producers sent to it."""
+        del self.topics[topic]
+        self.topic_ids.pop(topic, None)
+        self.log = {where: log for where, log in self.log.items() if where[0] != topic}
+        self.expected = {key: n for key, n in self.expected.items() if key[1] != topic}
+
+    def make(self, topic: str, partitions: int) -> None:
+        """Another topic has this name now."""
+        self.made += 1
+        self.topics[topic] = partitions
+        self.topic_ids[topic] = f"{topic}#{self.made}"
+
     # -- what brokers answer ----------------------------------------------------------------------
 
     def _misled(self, ask: Ask) -> dict[str, Any] | None:
@@ -109,7 +129,7 @@ class FakeCluster:
     def metadata(self, ask: Ask) -> dict[str, Any]:
         names = ask.request.get("topics", list(self.topics))
         topics = {
-            name: {"topic_id": name, "partitions": self.topics[name], "config": {}}
+            name: {**self._size(name), "config": {}}
             if name in self.topics
             else {"error": "UNKNOWN_TOPIC"}
             for name in names
@@ -127,13 +147,18 @@ class FakeCluster:
         if misled := self._misled(ask):
             return misled
         for name in ask.request["topics"]:
-            self.topics.setdefault(name, 3)
+            if name not in self.topics:
+                self.make(name, 3)
         if ask.request["role"] == "consumer":
             return self._register_member(ask)
         self.given_ids += 1
         self.producers.add(self.given_ids)
-        topics = {name: {"partitions": self.topics[name]} for name in ask.request["topics"]}
-        return {"producer": self.given_ids, "session_ms": 30_000, "topics": topics}
+        topics = {name: self._size(name) for name in ask.request["topics"]}
+        return {"producer": self.given_ids, "session_ms": self.session_ms, "topics": topics}
+
+    def _size(self, topic: str) -> dict[str, Any]:
+        topic_id = self.topic_ids.setdefault(topic, f"{topic}#1")
+        return {"partitions": self.topics[topic], "topic_id": topic_id}
 
     def _register_member(self, ask: Ask) -> dict[str, Any]:
         member = ask.request.get("member") or f"m{len(self.members) + 1}"
@@ -186,6 +211,11 @@ class FakeCluster:
         topic, partition = request["topic"], request["partition"]
         if topic not in self.topics:
             return refusal("UNKNOWN_TOPIC")
+        known = self._size(topic)["topic_id"]
+        if request.get("topic_id", known) != known:
+            return refusal("UNKNOWN_TOPIC")
+        if partition >= self.topics[topic]:
+            return refusal("UNKNOWN_PARTITION")
         lines = ask.body.splitlines(keepends=True)
         assert len(lines) == request["count"]
         if any(b'"bad"' in line for line in lines):
@@ -271,3 +301,18 @@ async def fake_cluster(
     async with AsyncExitStack() as stack:
         made = [await stack.enter_async_context(FakeBroker(n + 1)) for n in range(brokers)]
         yield FakeCluster(made, {"t": 1} if topics is None else topics)
+
+
+@asynccontextmanager
+async def producing(
+    topics: dict[str, int] | None = None, **options: Any
+) -> AsyncIterator[tuple[FakeCluster, AsyncProducer]]:
+    """A cluster, and a producer that knows it."""
+    async with fake_cluster(topics=topics) as town:
+        options.setdefault("delivery_timeout", 20.0)
+        producer = AsyncProducer(bootstrap=town.bootstrap, **options)
+        try:
+            yield town, producer
+        finally:
+            with contextlib.suppress(UndeliveredError):  # the test has looked at it
+                await producer.close(5)

@@ -119,12 +119,19 @@ class Queue:
 
 
 class Topic:
-    """A topic as a producer sees it: a queue for each partition."""
+    """A topic as a producer sees it: a queue for each partition.
 
-    __slots__ = ("name", "queues", "sticky")
+    topic_id: which topic of that name it is.  partitions: how many it has.
+    Invariant: there are at least as many queues; those beyond belonged to a topic of that name
+    that was deleted, and had more.  A thread that adds may still be about to use one.
+    """
 
-    def __init__(self, name: str, partitions: int, first: int) -> None:
+    __slots__ = ("name", "partitions", "queues", "sticky", "topic_id")
+
+    def __init__(self, name: str, partitions: int, first: int, topic_id: str = "") -> None:
         self.name = name
+        self.topic_id = topic_id
+        self.partitions = partitions
         self.queues = [Queue(name, number) for number in range(partitions)]
         self.sticky = Sticky(first)
 
@@ -132,6 +139,14 @@ class Topic:
         """It has more partitions now; never fewer."""
         for number in range(len(self.queues), partitions):
             self.queues.append(Queue(self.name, number))
+        self.partitions = max(self.partitions, partitions)
+
+    def made_again(self, topic_id: str, partitions: int) -> None:
+        """It was deleted, and this is the topic that has its name now."""
+        self.topic_id = topic_id
+        self.grow(partitions)
+        self.partitions = partitions
+        self.sticky = Sticky(self.sticky.partition % partitions)
 
 
 class Accumulator:
@@ -211,7 +226,7 @@ class Accumulator:
         queue.open = batch
         if full is not None:
             queue.sealed += (full,)
-            topic.sticky.move_on(len(topic.queues), queue.partition)
+            topic.sticky.move_on(topic.partitions, queue.partition)
         return batch
 
     def take(self, queue: Queue, now: float, linger: float) -> Batch | None:
@@ -224,7 +239,7 @@ class Accumulator:
                 return None
             queue.open = None
             topic = self.topics[queue.topic]
-            topic.sticky.move_on(len(topic.queues), queue.partition)
+            topic.sticky.move_on(topic.partitions, queue.partition)
             return batch
 
     def take_expired(self, queue: Queue, made_before: float) -> list[Batch]:

@@ -20,6 +20,9 @@ Rules:
   (`renew`) is safe.
 * A batch that expires while in doubt is given up with its number.  Should the log lack it, the
   next one is refused although nothing stands before it, and that again asks for `renew`.
+* The topic was deleted and made again: what the old one held is gone with it, so nothing is in
+  doubt, and all goes out anew, numbered from 0 (`restart`).  Old requests that are still under
+  way name the old topic's id, and are refused.
 * UNKNOWN_PRODUCER: the log forgot what it had.  `renew` gives back what was in doubt: it may be
   in the log, and sending it under a new id could store it twice.  The rest goes out anew.
 
@@ -241,6 +244,18 @@ class InFlight(Generic[T]):
         self._hole = None
         self._number_from(0)
         return given_up
+
+    def restart(self, now: float) -> None:
+        """Another topic has this partition's name: sequences begin at 0, and all is sent again."""
+        assert self.quiet, "an answer about the old topic may still come"
+        for entry in self._entries:
+            entry.in_doubt = False
+        self.must_renew = False
+        self._rewinding = bool(self._entries)
+        self._resume_at = now
+        self._hole = None
+        self._backoff.reset()
+        self._number_from(0)
 
     # -- inside -----------------------------------------------------------------------------------
 

@@ -3,10 +3,14 @@
 * One id is registered, with the first topic.  A topic that does not exist is made by registering
   again, which gives a newer id: there is no request that only makes it, where that is allowed.
 * `newest` is the id for whoever begins; all ids given stay in use by whoever began with them.
-* A heartbeat keeps ids registered while nothing is sent; metadata is asked for now and then, so
-  that an idle producer learns of new partitions and of a new leader.
+* A heartbeat keeps ids registered while nothing is sent; those that nobody uses any more are
+  deregistered.  Metadata is asked for now and then, so that an idle producer learns of new
+  partitions, of a new leader, and of a topic that was deleted and made again.
+* Which topic has a name now is the leader's word alone: any other broker may still speak of one
+  that was deleted.  A topic that is gone is made again only for
+  whoever has records for it.
 
-It sends no records, and does not know what the ids are used for.
+It sends no records.
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from msgspec import UNSET, UnsetType
+from msgspec import UnsetType
 
 from yak import errors
 from yak import messages as m
@@ -24,6 +28,8 @@ from yak.core.batches import Accumulator, Topic
 from yak.errors import YakError
 from yak.net.cluster import Cluster
 
+#: What is known of a topic that nobody names.
+_NO_TOPIC: Final = m.TopicEntry()
 #: A session of which nothing was told yet, in seconds.
 _SESSION_S: Final = 30.0
 
@@ -32,6 +38,8 @@ class Registration:
     """See the module's text.  `run` is its task.
 
     client: the producer's name in the brokers' logs.  chance: numbers in [0, 1).
+    in_use: the ids that somebody sends under.  on_another: called with the name of a topic that
+    seems to be another one by now.
     """
 
     def __init__(
@@ -42,6 +50,8 @@ class Registration:
         client: str,
         metadata_max_age_s: float,
         chance: Callable[[], float],
+        in_use: Callable[[], set[int | None]],
+        on_another: Callable[[str], None],
     ) -> None:
         #: The id that was given last; None before any.
         self.newest: int | None = None
@@ -50,6 +60,8 @@ class Registration:
         self._client = client
         self._metadata_max_age_s = metadata_max_age_s
         self._chance = chance
+        self._in_use = in_use
+        self._on_another = on_another
         self._ids: set[int] = set()
         self._session_s = _SESSION_S
         self._lock = asyncio.Lock()
@@ -66,11 +78,12 @@ class Registration:
                 return topic
             self._cluster.interest.add(name)
             try:
-                partitions = await self._partitions_of(name, deadline)
+                size = await self._size_of(name, deadline)
             except BaseException:
                 self._cluster.interest.discard(name)
                 raise
-            topic = Topic(name, partitions, int(self._chance() * partitions))
+            first = int(self._chance() * size.partitions)
+            topic = Topic(name, size.partitions, first, size.topic_id)
             self._accumulator.topics[name] = topic
             return topic
 
@@ -83,7 +96,12 @@ class Registration:
     async def make_again(self, topic: str, timeout_s: float) -> None:
         """Register for a topic that is not there any more, which makes it.  Raises YakError."""
         async with self._lock:
-            await self._register([topic], timeout_s)
+            size = (await self._register([topic], timeout_s)).topics[topic]
+            known = self._accumulator.topics[topic]
+            if size.topic_id != known.topic_id:
+                known.made_again(size.topic_id, size.partitions)
+            else:
+                known.grow(size.partitions)
 
     async def run(self) -> None:
         """Keep the ids known, and the partitions, until cancelled."""
@@ -93,6 +111,7 @@ class Registration:
             try:
                 await self._ask_partitions()
                 if time.monotonic() - beaten_at >= self._session_s / 4:
+                    await self._retire()
                     for producer in list(self._ids):
                         await self._beat(producer)
                     beaten_at = time.monotonic()
@@ -105,13 +124,16 @@ class Registration:
 
     # -- inside -----------------------------------------------------------------------------------
 
-    async def _partitions_of(self, name: str, deadline: float) -> int:
+    async def _size_of(self, name: str, deadline: float) -> m.TopicSize:
         if self.newest is not None:
-            answer = await self._cluster.metadata([name], timeout_s=_left(deadline))
-            known = answer.topics[name].partitions if name in answer.topics else UNSET
-            if not isinstance(known, UnsetType):
-                return known
-        return (await self._register([name], _left(deadline))).topics[name].partitions
+            request = m.Metadata(id=0, topics=[name])
+            answer, _ = await self._cluster.ask_leader(
+                request, m.MetadataAnswer, timeout_s=_left(deadline)
+            )
+            known = answer.topics.get(name, _NO_TOPIC)
+            if isinstance(known.partitions, int):
+                return m.TopicSize(partitions=known.partitions, topic_id=known.topic_id or "")
+        return (await self._register([name], _left(deadline))).topics[name]
 
     async def _register(self, topics: Sequence[str], timeout_s: float) -> m.ProducerAnswer:
         request = m.Register(id=0, role="producer", client=self._client, topics=list(topics))
@@ -129,8 +151,18 @@ class Registration:
         )
         for name, entry in answer.topics.items():
             topic = self._accumulator.topics.get(name)
-            if topic is not None and not isinstance(entry.partitions, UnsetType):
+            if topic is None or isinstance(entry.partitions, UnsetType):
+                continue
+            if topic.topic_id in ("", entry.topic_id):
                 topic.grow(entry.partitions)
+            else:
+                self._on_another(name)
+
+    async def _retire(self) -> None:
+        """Say goodbye for the ids under which nothing is sent any more."""
+        idle = self._ids - self._in_use() - {self.newest}
+        self._ids -= idle
+        await asyncio.gather(*(self._deregister(one, self._session_s / 3) for one in idle))
 
     async def _beat(self, producer: int) -> None:
         try:

@@ -15,10 +15,15 @@ Rules:
 * A lane begins with the newest producer id (`net.registration`); one that must renew takes the
   newest, and if that is its own, another is registered.
 * A batch that is not acknowledged within `delivery_timeout` fails.
-* UNKNOWN_TOPIC: the topic was deleted, or this broker does not know it yet; it is registered
-  again (which makes it) and the batch sent again, until its time is over.
+* UNKNOWN_TOPIC: the topic was deleted; it is registered again (which makes it) and the batch
+  sent again, until its time is over.  Numbered batches name the topic's id, so that none meant
+  for the old topic, however late, is taken for one of the new.  Once no answer about the old one
+  may come any more, a lane begins anew: all that is not acknowledged goes to the new topic.
+* A topic may be made again with fewer partitions: what was meant for one that is no more fails.
 
 It runs on one event loop and is called from there only; the accumulator is what threads share.
+
+One file of more than 400 lines: a batch's way from its queue to its outcome is one story.
 """
 
 from __future__ import annotations
@@ -30,6 +35,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, Literal
+
+from msgspec import UNSET
 
 from yak import errors
 from yak import messages as m
@@ -88,11 +95,16 @@ class SendingRules:
 
 @dataclass(eq=False)
 class _Lane:
-    """One partition.  producer: the id its sequences belong to."""
+    """One partition.
+
+    producer, topic_id: what its sequences belong to.
+    Invariant: under these two no other numbers were ever given in this partition.
+    """
 
     topic: Topic
     queue: Queue
     producer: int | None
+    topic_id: str
     flight: InFlight[Batch] = field(default_factory=lambda: InFlight(BATCHES_REMEMBERED))
     timer: asyncio.TimerHandle | None = None
 
@@ -115,6 +127,8 @@ class Sender:
             client=rules.client,
             metadata_max_age_s=rules.metadata_max_age_s,
             chance=chance,
+            in_use=lambda: {lane.producer for lane in self._lanes.values()},
+            on_another=self._remake_soon,
         )
         #: Whether more may be added.
         self.accepting = True
@@ -140,7 +154,8 @@ class Sender:
             lane = self._lanes.get(queue)
             if lane is None:
                 topic = self._accumulator.topics[queue.topic]
-                lane = self._lanes[queue] = _Lane(topic, queue, self.registration.newest)
+                newest = self.registration.newest
+                lane = self._lanes[queue] = _Lane(topic, queue, newest, topic.topic_id)
             self._pump(lane)
 
     def pump_all(self) -> None:
@@ -151,12 +166,19 @@ class Sender:
 
     def _pump(self, lane: _Lane) -> None:
         """Send what can be sent in this partition now, and come back when more can be."""
-        if self._closed:
+        if self._closed or self._lanes.get(lane.queue) is not lane:
             return
         now = time.monotonic()
         self._expire(lane, now)
         flight = lane.flight
-        if flight.must_renew and self._rules.idempotent:
+        if lane.topic_id != lane.topic.topic_id and (flight.quiet or not self._rules.idempotent):
+            self._begin_anew(lane, now)
+        if lane.queue.partition >= lane.topic.partitions and flight.quiet:
+            self._give_back(lane)
+            return
+        if lane.topic_id != lane.topic.topic_id:
+            pass  # an answer about the old topic may still come
+        elif flight.must_renew and self._rules.idempotent:
             self._renew_soon(lane)
         else:
             connection = self._cluster.open_connection(self._cluster.leader)
@@ -226,6 +248,7 @@ class Sender:
             assert lane.producer is not None, "registered with the topic"
             request.producer = lane.producer
             request.sequence = entry.sequence
+            request.topic_id = lane.topic_id or UNSET
         future = self._cluster.send_to(connection, request, [entry.item.body], timeout_s)
         future.add_done_callback(partial(self._answered, lane, entry, connection))
 
@@ -246,7 +269,8 @@ class Sender:
             if lane.flight.acknowledged(entry):
                 self.statistics.acknowledged += entry.count
                 self._accumulator.finish(entry.item, offset=answer.offset, timestamp=answer.time)
-            lane.topic.grow(answer.partitions)
+            if lane.topic_id == lane.topic.topic_id:
+                lane.topic.grow(answer.partitions)
         self._pump(lane)
 
     def _refused(
@@ -264,7 +288,7 @@ class Sender:
         elif error.retriable or name in _AGAIN or self._is_bystander(entry, error):
             flight.failed(entry, now, chance, in_doubt=name not in _DEFINITE)
             if name in ("UNKNOWN_TOPIC", "UNKNOWN_PARTITION"):
-                self._remake_soon(lane)
+                self._remake_soon(lane.topic.name)
         else:
             entry.in_doubt = entry.in_doubt or name == "INTERNAL"
             if flight.rejected(entry):
@@ -312,6 +336,8 @@ class Sender:
                     await asyncio.sleep(_RETRY_S)
         finally:
             self._renewing.pop(lane, None)
+        if not (lane.flight.must_renew and lane.flight.quiet):
+            return  # it has begun anew meanwhile
         lane.producer = self.registration.newest
         for entry in lane.flight.renew():
             self._fail(
@@ -326,8 +352,7 @@ class Sender:
             )
         self._pump(lane)
 
-    def _remake_soon(self, lane: _Lane) -> None:
-        name = lane.topic.name
+    def _remake_soon(self, name: str) -> None:
         if name not in self._remaking:
             self._remaking[name] = spawn(self._remake(name), name=f"topic {name} is made again")
 
@@ -339,6 +364,32 @@ class Sender:
             await asyncio.sleep(_RETRY_S)  # the batch is sent again; then this is, too
         finally:
             self._remaking.pop(name, None)
+        for lane in list(self._lanes.values()):
+            if lane.topic.name == name:
+                self._pump(lane)
+
+    def _begin_anew(self, lane: _Lane, now: float) -> None:
+        """The topic's name is another one's by now: what is not acknowledged goes there."""
+        lane.topic_id = lane.topic.topic_id
+        if self._rules.idempotent:
+            lane.producer = self.registration.newest
+            lane.flight.restart(now)
+
+    def _give_back(self, lane: _Lane) -> None:
+        """The topic has no such partition any more."""
+        del self._lanes[lane.queue]
+        if lane.timer is not None:
+            lane.timer.cancel()
+        forever = float("inf")
+        batches = [entry.item for entry in lane.flight.expired(forever)]
+        batches += self._accumulator.take_expired(lane.queue, forever)
+        for batch in batches:
+            why = (
+                f"topic {batch.topic} was deleted and made again with {lane.topic.partitions} "
+                f"partitions: {batch.count} records had been given to partition {batch.partition}"
+            )
+            hint = "send them again: they go by the new number of partitions"
+            self._fail(batch, YakError(why, name="UNKNOWN_PARTITION", hint=hint))
 
     def _set_timer(self, lane: _Lane, now: float) -> None:
         """Come back when something is due, ready or late in this partition."""
@@ -355,7 +406,8 @@ class Sender:
         if oldest is None:
             return None
         connection = self._cluster.open_connection(self._cluster.leader)
-        if lane.flight.has_room and connection is not None:
+        is_current = lane.topic_id == lane.topic.topic_id
+        if lane.flight.has_room and is_current and connection is not None:
             if self._is_choked(connection):
                 return time.monotonic() + _CHOKED_S
             return oldest + self._rules.linger_s

@@ -149,3 +149,18 @@ def test_unknown_topics_and_growing_ones() -> None:
     topic.grow(4)
     topic.grow(2)
     assert [queue.partition for queue in topic.queues] == [0, 1, 2, 3]
+
+
+def test_a_topic_made_again_may_have_fewer_partitions_and_grow_again() -> None:
+    _, topic, _ = _accumulator()
+    topic.grow(4)
+    topic.sticky.partition = 3
+    queues = list(topic.queues)
+    topic.made_again("t2", 2)
+    assert (topic.topic_id, topic.partitions, topic.sticky.partition) == ("t2", 2, 1)
+    assert topic.queues == queues, "a thread may be about to use one"
+    topic.grow(1)
+    assert topic.partitions == 2
+    topic.grow(5)
+    assert (topic.partitions, topic.queues[:4]) == (5, queues)
+    assert [queue.partition for queue in topic.queues] == [0, 1, 2, 3, 4]

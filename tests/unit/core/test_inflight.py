@@ -156,11 +156,34 @@ def test_pauses_double_up_to_the_longest(chances: list[float]) -> None:
     assert backoff.pause(0.0) == pytest.approx(0.1)
 
 
+def test_a_topic_made_again_is_sent_everything_from_the_beginning() -> None:
+    flight = InFlight[str]()
+    a, b, c = _sent(flight, *"abc")
+    assert flight.acknowledged(a)
+    flight.failed(b, now=0.0, chance=0.0, in_doubt=True)
+    flight.failed(c, now=0.0, chance=0.0, in_doubt=False)
+    flight.restart(5.0)
+    assert _items(flight.due(5.0)) == [("b", 0), ("c", 2)]
+    assert not b.in_doubt
+    assert flight.has_room
+    assert flight.add("d", 2, FAR).sequence == 4
+
+
+def test_a_restart_with_nothing_in_flight_is_a_clean_slate() -> None:
+    flight = InFlight[str]()
+    (a,) = _sent(flight, "a")
+    assert flight.acknowledged(a)
+    flight.restart(0.0)
+    assert flight.has_room
+    assert flight.add("b", 2, FAR).sequence == 0
+
+
 class _World:
     """A leader with a log, a wire that loses answers, and the producer's side of it.
 
     Requests are processed in order; `lose` ends the connection: what the leader has not read
-    never arrives, and what it answered may be lost.
+    never arrives, and what it answered may be lost.  `make_again` deletes the topic and makes
+    another of its name; what the old one held is in `old`.
     """
 
     def __init__(self) -> None:
@@ -169,25 +192,38 @@ class _World:
         self.made = 0
         self.producer = 0
         self.known = {0: 0}
+        #: The topic that has the name, the newest that the producer has heard of, and the one
+        #: that it sends to.
+        self.topic = self.heard = self.mine = 0
+        self.old: set[int] = set()
         self.log: list[int] = []
         self.stored: dict[tuple[int, int], int] = {}
-        self.wire: deque[tuple[Entry[int], int, int]] = deque()
+        self.wire: deque[tuple[Entry[int], int, int, int]] = deque()
         self.answers: list[tuple[Entry[int], str]] = []
         self.acknowledged: set[int] = set()
         self.refused: set[int] = set()
         self.given_up: set[int] = set()
 
     def send(self, count: int, patience: float) -> None:
-        if self.flight.has_room:
+        if self.flight.has_room and self.mine == self.heard:
             entry = self.flight.add(self.made, count, self.now + patience)
             self.made += 1
-            self.wire.append((entry, self.producer, entry.sequence))
+            self.wire.append((entry, self.producer, entry.sequence, self.mine))
+
+    def make_again(self) -> None:
+        self.topic += 1
+        self.old.update(self.log)
+        self.log = []
+        self.stored.clear()
+        self.known = dict.fromkeys(self.known, 0)
 
     def process(self, mood: str) -> None:
         if not self.wire:
             return
-        entry, producer, sequence = self.wire.popleft()
-        if entry.item % 7 == 3:  # a bad record: refused whenever it comes
+        entry, producer, sequence, topic = self.wire.popleft()
+        if topic != self.topic:
+            word = "gone"
+        elif entry.item % 7 == 3:  # a bad record: refused whenever it comes
             word = "rejected"
         elif producer not in self.known:
             word = "forgotten"
@@ -224,6 +260,9 @@ class _World:
                 flight.out_of_order(entry, now, 0.5)
             case "forgotten":
                 flight.forgotten(entry, now, 0.5)
+            case "gone":
+                flight.failed(entry, now, 0.5, in_doubt=False)
+                self.heard = self.topic
             case _:
                 flight.failed(entry, now, 0.5, in_doubt=word == "unknown")
 
@@ -237,12 +276,15 @@ class _World:
     def turn(self, seconds: float) -> None:
         self.now += seconds
         self.given_up |= {entry.item for entry in self.flight.expired(self.now)}
+        if self.mine != self.heard and self.flight.quiet:
+            self.mine = self.heard
+            self.flight.restart(self.now)
         if self.flight.must_renew and self.flight.quiet:
             self.producer += 1
             self.known[self.producer] = 0
             self.given_up |= {entry.item for entry in self.flight.renew()}
-        for entry in self.flight.due(self.now):
-            self.wire.append((entry, self.producer, entry.sequence))
+        for entry in self.flight.due(self.now) if self.mine == self.heard else ():
+            self.wire.append((entry, self.producer, entry.sequence, self.mine))
 
     def forget(self) -> None:
         self.known.pop(self.producer, None)
@@ -250,7 +292,7 @@ class _World:
     def check(self) -> None:
         assert len(set(self.log)) == len(self.log), "stored twice"
         assert self.log == sorted(self.log), "stored out of order"
-        assert self.acknowledged <= set(self.log), "acknowledged and not in the log"
+        assert self.acknowledged <= set(self.log) | self.old, "acknowledged and not in the log"
         assert not self.refused & set(self.log)
         entries = list(self.flight)
         assert len(entries) <= BATCHES_REMEMBERED
@@ -265,6 +307,7 @@ _STEPS = st.lists(
         st.tuples(st.just("lose")),
         st.tuples(st.just("turn"), st.sampled_from([0.0, 0.05, 1.0])),
         st.tuples(st.just("forget")),
+        st.tuples(st.just("make_again")),
     ),
     max_size=80,
 )
