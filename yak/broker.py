@@ -93,6 +93,8 @@ class Broker:
         self.housekeeper = Housekeeper(store, story, self, config.limits, retain)
         self.stopped = asyncio.Event()
         self.failure: Fatal | None = None
+        #: After `stopped`: it goes on in another life.
+        self.begins_anew = False
         self._started = time.monotonic()
         self._inbox: list[e.Event] = []
         #: Invariant: a turn is scheduled whenever the inbox is not empty.
@@ -113,6 +115,7 @@ class Broker:
             link=self.link,
             tell=self._tell,
             finished=lambda: self.stopped.set(),
+            restart=self._begin_anew,
         )
 
     # -- the world's ears ------------------------------------------------------------------------
@@ -121,6 +124,7 @@ class Broker:
         """A client or a follower connected; the core hears of it when it asks."""
 
     def closed(self, connection: ServerConnection, /) -> None:
+        self.carrier.giving.closed(connection.number)
         self._tell(e.Closed(connection.number))
 
     def received(self, connection: ServerConnection, request: m.Request, body: bytes, /) -> None:
@@ -260,7 +264,7 @@ class Broker:
         return self.node.wanted()
 
     def pinned(self) -> int:
-        return self.store.checkpoint
+        return self.carrier.giving.pinned
 
     def log_cut(self, first: int) -> None:
         self._tell(e.LogCut(first))
@@ -301,9 +305,18 @@ class Broker:
 
     def stop(self) -> None:
         """SIGTERM: finish what clients wait for, say goodbye."""
+        if self.stopped.is_set():
+            self.begins_anew = False  # asked between two lives
+            return
         if self.node.stopping:
             self._fail(Fatal("interrupted twice: stopped at once", exit_code=130))
         self._tell(e.Stop())
+
+    def _begin_anew(self, reason: str) -> None:
+        """The disk holds something else from now on: another life of this broker begins."""
+        self.story.tell("begins_anew", reason=reason)
+        self.begins_anew = True
+        self.stopped.set()
 
     def _fail(self, fatal: Fatal) -> None:
         """Stop at once: nothing more is acknowledged, the files are kept."""
@@ -350,12 +363,15 @@ class Broker:
                 session.result()  # raises Fatal
             if self.failure is not None:
                 raise self.failure
-            await coordination.leave()
+            if not self.begins_anew:
+                await coordination.leave()
         finally:
             for task in (session, stopped, interval):
                 task.cancel()
             self.link.close()
-            await server.close(CLOSE_GRACE_S if self.failure is None else 0.0)
+            in_order = self.failure is None and not self.begins_anew
+            await server.close(CLOSE_GRACE_S if in_order else 0.0)
+            await self.housekeeper.close()
 
     async def _sync_at_intervals(self) -> None:
         """fsync interval:MS: a power cut may cost what the last interval brought."""
@@ -369,21 +385,44 @@ class Broker:
 
 
 async def run(config: BrokerConfig) -> None:
-    """Run a broker until SIGTERM or SIGINT.  Raises Fatal where it cannot start or go on."""
+    """Run a broker until SIGTERM or SIGINT.  Raises Fatal where it cannot start or go on.
+
+    It may have several lives: after a full copy, or where its files prove damaged, it begins anew
+    from what is on the disk, as after a restart, on the same port.
+    """
     disk = OsDisk()
     path = str(config.data_dir)
     boot_id = read_boot_id(config.boot_id_path)
     data_dir = DataDir.open(disk, path, kind="broker", broker=config.id, boot_id=boot_id)
     story = Story(f"broker-{config.id}", f"{path}/events.jsonl", sys.stderr)
+    if config.oplog_retain_bytes is None:
+        tenth = shutil.disk_usage(path).total // 10
+        config = replace(config, oplog_retain_bytes=min(OPLOG_RETAIN_BYTES, tenth))
+    with StoryHandler.listening(story):
+        broker = await _live_once(config, disk, data_dir, story, boot_id)
+        while broker.begins_anew:
+            config = replace(config, port=broker.carrier.server.address.port)
+            broker = await _live_once(config, disk, data_dir, story, boot_id, say=False)
+    broker.close_files()
+    story.tell("stopped", reason="asked to")
+
+
+async def _live_once(
+    config: BrokerConfig,
+    disk: OsDisk,
+    data_dir: DataDir,
+    story: Story,
+    boot_id: str,
+    *,
+    say: bool = True,
+) -> Broker:
+    """From what is on the disk to the end of this life.  say: where it listens, on stdout."""
     store, recovered = Store.recover(
         disk,
         data_dir,
         Settings().oplog_segment_bytes,
         sync_at_roll=config.fsync == "always",
     )
-    if config.oplog_retain_bytes is None:
-        tenth = shutil.disk_usage(path).total // 10
-        config = replace(config, oplog_retain_bytes=min(OPLOG_RETAIN_BYTES, tenth))
     inc = uuid.uuid4().hex
     data_dir.mark_running(inc=inc, boot_id=boot_id, fsync=config.fsync)
     broker = Broker(config, data_dir, store, recovered, story, inc)
@@ -395,16 +434,15 @@ async def run(config: BrokerConfig) -> None:
         story.tell(
             "started",
             listening=str(address),
-            data_dir=path,
+            data_dir=data_dir.path,
             state=recovered.state,
             reason=recovered.message,
             next=recovered.next,
             fsync=config.fsync,
         )
-        sys.stdout.write(f"listening on {address}\n")
-        sys.stdout.flush()
+        if say:
+            sys.stdout.write(f"listening on {address}\n")
+            sys.stdout.flush()
 
-    with StoryHandler.listening(story):
-        await broker.live(ready)
-    broker.close_files()
-    story.tell("stopped", reason="asked to")
+    await broker.live(ready)
+    return broker

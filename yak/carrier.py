@@ -5,6 +5,7 @@
     Dial … SendReplicate            net.link
     ProposeIsr, Resign              net.coordinator
     SaveEpoch, SaveCluster          storage.data_dir, durable before what follows
+    OfferCopy … Install, Rebuild    copying.py; then this life of the broker ends
     Tell                            storage.story
 
 Consecutive appends go out in one write.  Where the disk refuses one, StorageFailed is told; in
@@ -23,6 +24,7 @@ from typing import Final, assert_never
 
 from yak import messages as m
 from yak import protocol
+from yak.copying import Fetching, Giving
 from yak.core import events as e
 from yak.errors import Fatal, Refused
 from yak.net.coordinator import Coordination
@@ -50,7 +52,7 @@ class Carrier:
     """The hands of one broker.
 
     server and session are set once they stand, before the first effect that needs them.
-    finished: called for Finished.
+    finished: called for Finished.  restart: what is on the disk has changed under this process.
     """
 
     server: Server
@@ -67,6 +69,7 @@ class Carrier:
         link: LeaderLink,
         tell: Callable[[e.Event], None],
         finished: Callable[[], None],
+        restart: Callable[[str], None],
     ) -> None:
         self.store = store
         self.data_dir = data_dir
@@ -76,6 +79,9 @@ class Carrier:
         self._fsync = fsync
         self._tell = tell
         self._finished = finished
+        self._restart = restart
+        self.giving = Giving(store)
+        self.fetching = Fetching(broker, store, lambda: self.link, tell)
         self._loop = asyncio.get_running_loop()
         self._began = time.monotonic()
         self._flush_due: asyncio.TimerHandle | None = None
@@ -162,6 +168,11 @@ class Carrier:
         | e.Load
         | e.FindTrims
         | e.SendFollowAnswer
+        | e.OfferCopy
+        | e.SendCopy
+        | e.FetchCopy
+        | e.Install
+        | e.Rebuild
         | e.HangUp
         | e.Dial
         | e.Undial
@@ -181,6 +192,12 @@ class Carrier:
                 self._tell(e.TrimsFound(self.store.find_trims(effect.queries)))
             case e.SendFollowAnswer():
                 self._answer_follow(effect)
+            case e.OfferCopy() | e.SendCopy():
+                self._give_copy(effect)
+            case e.FetchCopy():
+                self.fetching.begin(effect)
+            case e.Install() | e.Rebuild():
+                self._begin_anew(effect)
             case e.HangUp():
                 self._hang_up(effect.conn, effect.reason)
             case e.Dial():
@@ -209,6 +226,34 @@ class Carrier:
             sum=self.store.sum_before(effect.truncate_to),
         )
         self._reply(effect.conn, effect.id, answer)
+
+    def _give_copy(self, effect: e.OfferCopy | e.SendCopy) -> None:
+        try:
+            if isinstance(effect, e.OfferCopy):
+                self._reply(effect.conn, effect.id, self.giving.offer(effect))
+            else:
+                answer, data = self.giving.piece(effect)
+                self._reply(effect.conn, effect.request.id, answer, [data])
+        except StorageError as error:
+            self._unreadable(error)
+            self._hang_up(effect.conn, error.message)
+
+    def _unreadable(self, error: StorageError) -> None:
+        """The core must know of bytes that are no longer what was written."""
+        if error.damaged:
+            self._tell(e.FileDamaged(error.message))
+
+    def _begin_anew(self, effect: e.Install | e.Rebuild) -> None:
+        """This life ends here; what it holds in memory is not what is on the disk any more."""
+        if isinstance(effect, e.Rebuild):
+            self.data_dir.is_damaged()
+            self._restart(f"its files are damaged: {effect.reason}")
+            return
+        try:
+            self.fetching.install(effect)
+        except OSError as error:
+            raise Fatal(f"the full copy cannot take its place: {error}; start again") from error
+        self._restart(f"a full copy up to operation {effect.index} is complete")
 
     # -- effects on the disk ---------------------------------------------------------------------
 
@@ -290,6 +335,7 @@ class Carrier:
                 entry.start, entry.retriable = gone.start, False
                 continue
             except StorageError as error:
+                self._unreadable(error)
                 entry.error, entry.message = "STORAGE_ERROR", error.message
                 entry.retriable = True
                 continue
@@ -307,6 +353,7 @@ class Carrier:
             count, buffers = self.store.read_ops(effect.first, effect.last, effect.max_bytes)
         except StorageError as error:
             self.story.tell("log_unreadable", reason=error.message)
+            self._unreadable(error)
             self._hang_up(effect.conn, error.message)
             return
         answer = m.ReplicateAnswer(
@@ -323,6 +370,7 @@ class Carrier:
             ]
             answer = m.OffsetsAnswer(offsets=offsets)
         except StorageError as error:
+            self._unreadable(error)
             answer = protocol.error_answer(Refused("STORAGE_ERROR", error.message))
         self._reply_leased(effect.conn, effect.id, answer, effect.until)
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 import asyncio
 import errno
 from collections.abc import Callable, Iterator
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from yak.config import Limits
 from yak.core.state import State
@@ -67,6 +67,9 @@ class Housekeeper:
         self._steps: Iterator[Callable[[], None]] = iter(())
         #: The disk was full: no checkpoint is begun meanwhile.
         self._waits = False
+        #: What runs in threads.
+        self._running: set[asyncio.Future[None]] = set()
+        self._closed = False
 
     def look(self) -> None:
         """Begin a checkpoint if enough has been applied since the last one."""
@@ -93,10 +96,25 @@ class Housekeeper:
         if step is None:
             self._made()
             return
-        future = self._loop.run_in_executor(None, step)
-        future.add_done_callback(self._stepped)
+        self._in_thread(step, self._stepped)
 
-    def _stepped(self, done: asyncio.Future[Any]) -> None:
+    def _in_thread(
+        self, work: Callable[[], None], then: Callable[[asyncio.Future[None]], None]
+    ) -> None:
+        future = self._loop.run_in_executor(None, work)
+        self._running.add(future)
+        future.add_done_callback(self._running.discard)
+        future.add_done_callback(then)
+
+    async def close(self) -> None:
+        """Wait for what runs: whoever starts on this directory next must not meet it."""
+        self._closed = True
+        if self._running:
+            await asyncio.wait(self._running)
+
+    def _stepped(self, done: asyncio.Future[None]) -> None:
+        if self._closed:
+            return
         error = done.exception()
         if error is None:
             self._go_on()
@@ -137,7 +155,7 @@ class Housekeeper:
             for remove in store.tidy(
                 self._retain_bytes, self._keeper.wanted(), self._keeper.pinned()
             ):
-                self._loop.run_in_executor(None, remove).add_done_callback(_removed)
+                self._in_thread(remove, _removed)
         except OSError as error:
             self._story.tell("not_tidied", reason=str(error))
         if store.first_index != first:

@@ -275,12 +275,26 @@ class Replicate(Request, tag="replicate", kw_only=True):
     max_bytes: Count = 4 * MIB
 
 
+class Copy(Request, tag="copy", kw_only=True):
+    """The next piece of a full copy of the checkpoint at `index`, which a `follow` was offered.
+
+    file: topic, partition and first offset; left out, the checkpoint itself.
+    """
+
+    broker: Id
+    epoch: Epoch
+    index: Index
+    file: tuple[str, Index, Index] | UnsetType = UNSET
+    position: Index
+    max_bytes: Count = MIB
+
+
 TopicRequest: TypeAlias = CreateTopic | DeleteTopic | CreatePartitions | AlterTopic | Trim
 GroupRequest: TypeAlias = Register | Deregister | Heartbeat | Ack | GroupInfo | Groups | DeleteGroup
 ClientRequest: TypeAlias = (
     TopicRequest | GroupRequest | Hello | Metadata | Produce | Fetch | ListOffsets | Status
 )
-PeerRequest: TypeAlias = Follow | Replicate
+PeerRequest: TypeAlias = Follow | Replicate | Copy
 #: What a broker's port understands.
 BrokerRequest: TypeAlias = ClientRequest | PeerRequest
 
@@ -474,12 +488,32 @@ class StatusAnswer(Answer, kw_only=True):
     inc: str = ""
 
 
+class CopyOffer(msgspec.Struct, kw_only=True):
+    """A checkpoint: its index; its file's bytes, and their crc."""
+
+    index: int
+    size: int
+    crc: str
+
+
 class FollowAnswer(Answer, kw_only=True):
-    """truncate_to: the next index both share; sum: the running sum just below it."""
+    """truncate_to: the next index both share; sum: the running sum just below it.
+
+    Or copy: the leader's log begins later, so that a full copy is needed.
+    """
 
     epoch: int
-    truncate_to: int
-    sum: str
+    truncate_to: int | UnsetType = UNSET
+    sum: str | UnsetType = UNSET
+    copy: CopyOffer | UnsetType = UNSET
+
+
+class CopyAnswer(Answer, kw_only=True):
+    """The body is the piece; crc: CRC-32C of it."""
+
+    epoch: int
+    index: int
+    crc: str
 
 
 class ReplicateAnswer(Answer, kw_only=True):

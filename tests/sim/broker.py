@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 RESTLESS_TURNS: Final = 20
 #: How long after a broker stopped by itself it is started again, in seconds.
 RESTART_S: Final = 0.5
+#: How long one takes from one of its lives to the next, in seconds.
+AGAIN_S: Final = 0.01
 
 
 class Port:
@@ -141,6 +143,34 @@ class Link:
             self._wire.forget()
             self._down(link, answer.message)
 
+    def copy(
+        self, link: int, request: m.Copy, received: Callable[[m.CopyAnswer, Buffer], None]
+    ) -> None:
+        if self._wire is None or link != self._number:
+            return
+        request.max_bytes = self._process.world.setup.replicate_bytes or request.max_bytes
+        self._wire.ask(request, b"", lambda *got: self._piece(link, received, *got))
+
+    def _piece(
+        self,
+        link: int,
+        received: Callable[[m.CopyAnswer, Buffer], None],
+        answer: m.Answer | None,
+        body: bytes,
+    ) -> None:
+        if link != self._number:
+            return
+        if isinstance(answer, m.CopyAnswer):
+            received(answer, body)
+        elif answer is not None:
+            assert isinstance(answer, m.ErrorAnswer)
+            self.fail(link, answer.message)
+
+    def fail(self, link: int, reason: str) -> None:
+        if link == self._number and self._wire is not None:
+            self._wire.forget()
+            self._down(link, reason)
+
     def _down(self, link: int, reason: str) -> None:
         if link == self._number:
             self._wire = None
@@ -225,7 +255,11 @@ class SimBroker(Server):
         assert isinstance(store, WatchedStore)
         store.watcher, store.broker = world.judge, self.id
         config = BrokerConfig(
-            id=self.id, fsync=fsync, default_partitions=setup.partitions, limits=setup.limits
+            id=self.id,
+            fsync=fsync,
+            default_partitions=setup.partitions,
+            limits=setup.limits,
+            oplog_retain_bytes=setup.oplog_retain_bytes,
         )
         story = cast("Any", Teller(world, self))
         with running(Loop(self, self._sync_s)):
@@ -277,7 +311,10 @@ class SimBroker(Server):
         if not broker.stopped.is_set() or self.leaving:
             self._check_rest()
             return
-        if broker.failure is not None:
+        if broker.begins_anew:
+            self.die()
+            self.world.later(AGAIN_S, self.start)
+        elif broker.failure is not None:
             self.world.tell(self, "failed", {"reason": broker.failure.message})
             self.die()
             self.world.judge.broker_failed(self, broker.failure)

@@ -34,10 +34,11 @@ from yak.core import events as e
 from yak.core.coordinator import Coordinator
 from yak.core.desk import Desk
 from yak.core.document import Document, Liveness, Present, Replica
+from yak.core.follower import Follower
 from yak.core.log import Log
 from yak.core.node import Node
 from yak.core.pending import Pending
-from yak.core.replication import Follower, Leader, Progress
+from yak.core.replication import Leader, Progress
 from yak.core.service import Service, Standing
 from yak.errors import Refused
 from yak.model import Now

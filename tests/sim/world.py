@@ -54,6 +54,7 @@ class Setup:
     partitions: int = 2
     settings: Settings = field(default_factory=Settings)
     limits: Limits = field(default_factory=Limits)
+    oplog_retain_bytes: int = 1 << 30
     bootstrap_wait_ms: int = 100
     cooldown_ms: int = 2000
     timeout_ms: int = 1000
@@ -104,6 +105,7 @@ def setup_of(seed: int, area: str = "") -> Setup:
             producer_session_ms=rng.choice((1500, 30_000)),
             checkpoint_operations=rng.choice((5, 20, 1000)),
         ),
+        oplog_retain_bytes=rng.choice((0, 4096, 1 << 30)),
         replicate_bytes=rng.choice((0, 0, 600)),
         chaos_s=3.0 + 3.0 * rng.random(),
         producers=rng.randint(1, 3),

@@ -42,6 +42,7 @@ class Stage:
         self.finished = 0
         data_dir = DataDir.open(self.disk, "/b", kind="broker", broker=1)
         self.store, _ = Store.recover(self.disk, data_dir, SEGMENT_BYTES)
+        self.restarts: list[str] = []
         self.carrier = Carrier(
             broker=1,
             fsync="never",
@@ -51,6 +52,7 @@ class Stage:
             link=cast("Any", None),
             tell=self.told.append,
             finished=self._finish,
+            restart=self.restarts.append,
         )
 
     def _finish(self) -> None:

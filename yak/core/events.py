@@ -12,8 +12,9 @@ must happen*.  In particular an answer never stands before the append or apply t
     LinkUp, LinkDown            | the connection to the leader stands; is gone
     FollowAnswered, Copied      | the leader answered `follow`; `replicate`
     Durable, Loaded             | the log is durable up to an index; operations read back
-    LogCut                      | the log's front is gone
+    LogCut, FileDamaged         | the log's front is gone; a file is not what was written
     TrimsFound                  | where partitions could be trimmed, as FindTrims asked
+    CopyHeard, CopyDone         | a piece of a full copy came; all of it is here and durable
     StorageFailed, Tick, Stop   | the disk refused; time passes; the process is asked to stop
 
 `conn` names a connection of the broker's port: an integer that is never used twice.  `link`
@@ -137,6 +138,25 @@ class LogCut(msgspec.Struct):
     first: int
 
 
+class FileDamaged(msgspec.Struct):
+    """Bytes that this broker wrote are others now; what was asked for was not sent."""
+
+    message: str
+
+
+class CopyHeard(msgspec.Struct):
+    """The leader is there: a piece of the copy came, or one more of its files is durable."""
+
+    link: int
+
+
+class CopyDone(msgspec.Struct):
+    """A full copy of the checkpoint at `index` is here and durable."""
+
+    link: int
+    index: int
+
+
 class StorageFailed(msgspec.Struct):
     """The disk refused an append, or to save an epoch; the log's last whole operation is `end`."""
 
@@ -158,6 +178,10 @@ class Stop(msgspec.Struct):
     """SIGTERM: finish, say goodbye."""
 
 
+#: What the disk has to say.
+StorageEvent: TypeAlias = Durable | Loaded | LogCut | FileDamaged | StorageFailed | TrimsFound
+#: What comes of the connection to the leader.
+LinkEvent: TypeAlias = LinkUp | LinkDown | FollowAnswered | CopyHeard | CopyDone
 Event: TypeAlias = (
     Asked
     | Closed
@@ -166,15 +190,9 @@ Event: TypeAlias = (
     | LeaseRenewed
     | IsrAnswered
     | CoordinatorLost
-    | LinkUp
-    | LinkDown
-    | FollowAnswered
+    | LinkEvent
     | Copied
-    | Durable
-    | Loaded
-    | LogCut
-    | StorageFailed
-    | TrimsFound
+    | StorageEvent
     | Tick
     | Stop
 )
@@ -275,6 +293,22 @@ class SendFollowAnswer(msgspec.Struct):
     truncate_to: int
 
 
+class OfferCopy(msgspec.Struct):
+    """Answer a `follow` with the last checkpoint, which is kept for this broker meanwhile."""
+
+    conn: int
+    id: m.RequestId
+    broker: int
+    epoch: int
+
+
+class SendCopy(msgspec.Struct):
+    """Answer a `copy` with the piece that it asks for."""
+
+    conn: int
+    request: m.Copy
+
+
 class FindOffsets(msgspec.Struct):
     """Answer list_offsets at a time: per partition the first operation with time >= at_ms.
 
@@ -339,6 +373,26 @@ class SendReplicate(msgspec.Struct):
     wait_ms: int
 
 
+class FetchCopy(msgspec.Struct):
+    """Fetch a full copy over the link, piece by piece: CopyHeard … CopyDone, or LinkDown."""
+
+    link: int
+    epoch: int
+    offer: m.CopyOffer
+
+
+class Install(msgspec.Struct):
+    """The full copy at `index` takes the place of all that is here; then start anew."""
+
+    index: int
+
+
+class Rebuild(msgspec.Struct):
+    """The files here cannot be relied upon: start anew without them, marked as damaged."""
+
+    reason: str
+
+
 class ProposeIsr(msgspec.Struct):
     """Ask yak-zk; IsrAnswered comes, or nothing: then it stays unknown."""
 
@@ -393,6 +447,8 @@ Effect: TypeAlias = (
     | SendRecords
     | SendOps
     | SendFollowAnswer
+    | OfferCopy
+    | SendCopy
     | FindOffsets
     | FindTrims
     | HangUp
@@ -400,6 +456,9 @@ Effect: TypeAlias = (
     | Undial
     | SendFollow
     | SendReplicate
+    | FetchCopy
+    | Install
+    | Rebuild
     | ProposeIsr
     | Resign
     | SaveEpoch

@@ -30,10 +30,11 @@ from yak.config import Settings
 from yak.core import events as e
 from yak.core import ops
 from yak.core.desk import Desk, Identity
+from yak.core.follower import Follower
 from yak.core.log import Log
 from yak.core.pending import Pending
 from yak.core.reads import Reads, leader_hint, metadata
-from yak.core.replication import Follower, Leader
+from yak.core.replication import Leader
 from yak.core.service import Standing, too_few
 from yak.core.state import State
 from yak.errors import Refused
@@ -89,6 +90,7 @@ class Node:
         self._resign_at = float("-inf")
         self._stop_by = float("inf")
         self._finished = False
+        self._damage_told = False
 
     # -- the turn --------------------------------------------------------------------------------
 
@@ -110,9 +112,16 @@ class Node:
                 self._lease_renewed(event)
             case e.IsrAnswered():
                 self._isr_answered(event, now)
-            case e.LinkUp() | e.LinkDown() | e.FollowAnswered():
+            case e.LinkUp() | e.LinkDown() | e.FollowAnswered() | e.CopyHeard() | e.CopyDone():
                 self._link_told(event, now)
-            case e.Durable() | e.Loaded() | e.LogCut() | e.StorageFailed() | e.TrimsFound():
+            case (
+                e.Durable()
+                | e.Loaded()
+                | e.LogCut()
+                | e.FileDamaged()
+                | e.StorageFailed()
+                | e.TrimsFound()
+            ):
                 self._storage_told(event, now)
             case e.Stop():
                 self.stopping = True
@@ -126,9 +135,7 @@ class Node:
             case _:
                 assert_never(event)
 
-    def _storage_told(
-        self, event: e.Durable | e.Loaded | e.LogCut | e.StorageFailed | e.TrimsFound, now: Now
-    ) -> None:
+    def _storage_told(self, event: e.StorageEvent, now: Now) -> None:
         match event:
             case e.Durable():
                 self.log.durable = max(self.log.durable, min(event.index, self.log.next - 1))
@@ -141,6 +148,8 @@ class Node:
                 self._storage_failed(event, now)
             case e.LogCut():
                 self.log.first = event.first
+            case e.FileDamaged():
+                self._file_damaged(event, now)
             case e.TrimsFound():
                 if self._desk:
                     self._desk.retention.found(event, now)
@@ -239,7 +248,7 @@ class Node:
                 self._out.append(e.Reply(asked.conn, request.id, self._hello(request)))
             case m.Status():
                 self._out.append(e.Reply(asked.conn, request.id, self.status(now)))
-            case m.Follow() | m.Replicate():
+            case m.Follow() | m.Replicate() | m.Copy():
                 self._answer_follower(asked, request, now)
             case _:
                 self._decide(asked, request, now)
@@ -281,11 +290,13 @@ class Node:
             leader=hint,
         )
 
-    def _answer_follower(self, asked: e.Asked, request: m.Follow | m.Replicate, now: Now) -> None:
+    def _answer_follower(self, asked: e.Asked, request: m.PeerRequest, now: Now) -> None:
         if not isinstance(self.role, Leader):
             raise Refused("STALE_EPOCH", f"broker {self.me.id} does not lead epoch {request.epoch}")
         if isinstance(request, m.Follow):
             self.role.follow(asked.conn, request, now.mono)
+        elif isinstance(request, m.Copy):
+            self.role.copy(asked.conn, request, now.mono)
         else:
             self.role.replicate(asked.conn, request, now.mono)
 
@@ -413,8 +424,7 @@ class Node:
             self._out.append(e.Undial(self.role.link))
         elif isinstance(self.role, Leader):
             self._tell("stepped_down", epoch=self.role.epoch, reason=why)
-            for broker, progress in self.role.followers.items():
-                self._out.append(e.HangUp(progress.conn, f"broker {broker}: {why}"))
+            self.role.end(why)
         if self._desk:
             self._desk.pending.abandon(why)
         self._desk = None
@@ -434,7 +444,7 @@ class Node:
 
     # -- the link to the leader ------------------------------------------------------------------
 
-    def _link_told(self, event: e.LinkUp | e.LinkDown | e.FollowAnswered, now: Now) -> None:
+    def _link_told(self, event: e.LinkEvent, now: Now) -> None:
         role = self.role
         if not isinstance(role, Follower):
             return
@@ -445,6 +455,10 @@ class Node:
                 role.link_down(event.link, event.reason, now.mono)
             case e.FollowAnswered():
                 role.follow_answered(event, self.committed, now.mono)
+            case e.CopyHeard():
+                role.copy_heard(event.link, now.mono)
+            case e.CopyDone():
+                role.copy_done(event, now.mono)
 
     # -- apply -----------------------------------------------------------------------------------
 
@@ -532,6 +546,17 @@ class Node:
         self.log.truncate(event.end + 1)
         if isinstance(role, Follower):
             role.disk_refused(f"the disk refused: {event.message}", now.mono)
+
+    def _file_damaged(self, event: e.FileDamaged, now: Now) -> None:
+        """Begin anew, if somebody else holds all that is committed; else serve what is whole."""
+        role = self.role
+        alone = role is None or (isinstance(role, Leader) and role.reachable(now.mono) < 2)
+        if alone and self._damage_told:
+            return
+        self._damage_told = True
+        self._tell("file_damaged", reason=event.message, alone=alone)
+        if not alone:
+            self._out.append(e.Rebuild(event.message))
 
     def _tell(self, event: str, **fields: object) -> None:
         self._out.append(e.Tell(event, fields))

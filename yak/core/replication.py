@@ -1,4 +1,4 @@
-"""Copying the log: the leader's part and the follower's, one class each.
+"""Copying the log: the leader's part.  The follower's is follower.py.
 
 The leader L of epoch E writes; followers pull.  R is the *required set*: the ISR as L must
 assume it.  The rules, by their names in the design (each can be taken out by a mutation test):
@@ -14,8 +14,6 @@ assume it.  The rules, by their names in the design (each can be taken out by a 
                      was agreed on it
     floor            no proposal goes below min_insync_replicas
     fence_follower   every frame carries E; another epoch is refused
-    truncate*        the follower's log is cut to the common prefix (log.py), never below its C
-    verified_commit  a follower takes L's C only after truncation was agreed on this link
 
 An example of the leader's book, C = 17, R = {1, 2, 3}, 3 being proposed:
 
@@ -25,8 +23,8 @@ An example of the leader's book, C = 17, R = {1, 2, 3}, 3 being proposed:
     2        | 18      | yes    | it is in the ISR
     3        | 17      | yes    | its proposal is not answered yet: C waits for it
 
-Both sides of each rule are read together, hence one module of more than 400 lines.  It does not
-answer clients (service.py), nor apply (node.py).
+A leader's book is one thing, hence more than 400 lines.  It does not answer clients (service.py),
+nor apply (node.py).
 """
 
 from __future__ import annotations
@@ -36,6 +34,7 @@ from dataclasses import dataclass, field
 from yak import messages as m
 from yak.config import Settings
 from yak.core import events as e
+from yak.core.copies import Copies
 from yak.core.log import Log
 from yak.errors import Refused
 
@@ -43,10 +42,6 @@ from yak.errors import Refused
 COMMIT_DELAY_S = 0.005
 #: After a refused proposal the leader waits this long before the next.
 PROPOSE_AGAIN_S = 0.2
-#: A link that was lost is dialled again after this long.
-REDIAL_S = 0.05
-#: After the disk refused what was copied; the leader would send the same again at once.
-DISK_AGAIN_S = 1.0
 
 
 @dataclass(slots=True)
@@ -118,6 +113,7 @@ class Leader:
         #: a record on any replica may speak of it to the leader.  Invariant: shown <= committed.
         self.shown = committed
         self.followers: dict[int, Progress] = {}
+        self.copies = Copies(out)
         self.view = view
         #: The ISR as yak-zk last confirmed it.
         self.isr = frozenset(view.isr)
@@ -201,6 +197,10 @@ class Leader:
             self.out.append(e.HangUp(old.conn, f"broker {request.broker} follows anew"))
         self._disconnect(request.broker, now)
         common = self.log.common_prefix(request.epochs, request.next)
+        if common < self.log.first:
+            self.copies.offer(conn, request, self.epoch, now)
+            return
+        self.copies.drop(request.broker)
         self.followers[request.broker] = Progress(
             conn=conn,
             inc=request.inc,
@@ -233,8 +233,14 @@ class Leader:
         p.heard, p.seen_end = now, self.log.next
         p.poll = _Poll(request.id, request.from_, request.max_bytes, now + request.wait_ms / 1000)
 
+    def copy(self, conn: int, request: m.Copy, now: float) -> None:
+        """A follower that needs a full copy asks for its next piece."""
+        self._fence(request.epoch)
+        self.copies.piece(conn, request, now)
+
     def closed(self, conn: int, now: float) -> None:
         """A connection ended: what it had acknowledged no longer counts as reachable."""
+        self.copies.closed(conn)
         for broker, p in list(self.followers.items()):
             if p.conn == conn:
                 self._disconnect(broker, now)
@@ -359,7 +365,11 @@ class Leader:
         others = [b for b in self.required if b != self.me and b in self._live_since]
         if not any(self._live_since[b] <= since for b in others):
             return False
-        return all((p := self.followers.get(b)) is None or p.heard <= since for b in others)
+        return all(max(self._heard(b), self.copies.heard(b)) <= since for b in others)
+
+    def _heard(self, broker: int) -> float:
+        p = self.followers.get(broker)
+        return p.heard if p is not None else float("-inf")
 
     # -- time ------------------------------------------------------------------------------------
 
@@ -367,7 +377,14 @@ class Leader:
         """Time passed: who lags may have to leave, when `tick` looks next."""
         self._look_for_leavers = True
 
+    def end(self, why: str) -> None:
+        """Stepping down: nobody may go on following."""
+        for broker, progress in self.followers.items():
+            self.out.append(e.HangUp(progress.conn, f"broker {broker}: {why}"))
+        self.copies.end(why)
+
     def tick(self, now: float, *, may_propose: bool) -> None:
+        self.copies.hang_up_silent(now, self.settings.session_ms / 1000)
         if may_propose:
             self.consider_isr(now)
         for p in self.followers.values():
@@ -408,157 +425,3 @@ def _outside(view: m.ClusterView) -> list[tuple[int, str]]:
         for b in view.brokers
         if b.live and (b.id not in view.isr or b.state != "whole")
     )
-
-
-class Follower:
-    """Follows the leader of epoch `epoch`, over one link at a time."""
-
-    def __init__(
-        self,
-        me: int,
-        inc: str,
-        view: m.ClusterView,
-        log: Log,
-        link: int,
-        out: list[e.Effect],
-        now: float,
-    ) -> None:
-        assert view.leader is not None
-        self.me = me
-        self.inc = inc
-        self.epoch = view.epoch
-        self.leader = view.leader
-        self.view = view
-        self.log = log
-        self.out = out
-        #: The link that counts; news of others is dropped.
-        self.link = link
-        #: Truncation was agreed on this link.
-        self.agreed = False
-        #: The leader's C; never taken before truncation was agreed.
-        self._leader_committed = 0
-        #: When the leader was last heard; a new follower gives it a full session.
-        self.heard = now
-        #: When this link was dialled.
-        self._dialled = now
-        self._redial_at = float("inf")
-        #: The leader waits for our `replicate`, which waits for our disk.
-        self._owes_replicate = False
-        self._dial()
-
-    @property
-    def committed(self) -> int:
-        """C, as far as this log durably reaches."""
-        return min(self._leader_committed, self.log.durable)
-
-    @property
-    def poll_ms(self) -> int:
-        """A poll ends well within the replica lag, or an idle follower would look dead to the
-        leader; and well within the session, or an idle leader would look dead to its follower."""
-        settings = self.view.settings
-        return max(1, min(settings.replica_lag_ms, settings.session_ms) // 3)
-
-    def _dial(self) -> None:
-        info = next(b for b in self.view.brokers if b.id == self.leader)
-        self._redial_at = float("inf")
-        self.out.append(e.Dial(self.link, self.leader, info.host, info.port))
-
-    def view_changed(self, view: m.ClusterView) -> None:
-        assert view.epoch == self.epoch
-        self.view = view
-
-    def link_up(self, link: int) -> None:
-        if link != self.link:
-            return
-        self.out.append(e.SendFollow(link, self.epoch, list(self.log.epochs), self.log.next))
-
-    def link_down(self, link: int, reason: str, now: float) -> None:
-        if link != self.link:
-            return
-        self.agreed = self._owes_replicate = False
-        self._redial_at = now + REDIAL_S
-        self.out.append(e.Tell("leader_link_lost", {"leader": self.leader, "reason": reason}))
-
-    def disk_refused(self, reason: str, now: float) -> None:
-        """What was copied is not in the log: begin anew, a little later."""
-        self.out.append(e.Undial(self.link))
-        self.link_down(self.link, reason, now)
-        self._redial_at = now + DISK_AGAIN_S
-
-    def follow_answered(self, event: e.FollowAnswered, committed: int, now: float) -> None:
-        """Cut our log to the common prefix, then ask for what comes next."""
-        if event.link != self.link:
-            return
-        answer = event.answer
-        if answer is None or answer.epoch != self.epoch:
-            why = event.error or f"it answers for epoch {answer.epoch if answer else '?'}"
-            self.out.append(e.Undial(self.link))
-            self.link_down(self.link, f"follow was refused: {why}", now)
-            return
-        if not committed < answer.truncate_to <= self.log.next:
-            self.out.append(
-                e.Halt(
-                    f"leader {self.leader} of epoch {self.epoch} asks to cut the log to "
-                    f"{answer.truncate_to}, but {committed} is committed here and the log ends "
-                    f"before {self.log.next}"
-                )
-            )
-            return
-        cut = self.log.next - answer.truncate_to
-        self.heard = now
-        self.agreed = True
-        self.out.append(e.Truncate(answer.truncate_to, answer.sum))
-        self.log.truncate(answer.truncate_to)
-        self.out.append(
-            e.Tell(
-                "following",
-                {"epoch": self.epoch, "leader": self.leader, "next": self.log.next, "cut": cut},
-            )
-        )
-        self._acknowledge()
-
-    def copied(self, event: e.Copied, now: float) -> None:
-        """The leader's next operations, or only its commit index."""
-        answer = event.answer
-        if event.link != self.link or not self.agreed or answer.epoch != self.epoch:
-            return
-        if answer.from_ != self.log.next:
-            self.out.append(e.Tell("late_copy_dropped", {"first": answer.from_}))
-            return
-        self.heard = now
-        if event.ops:
-            self.out.append(e.AppendCopied(event))
-            for op in event.ops:
-                self.log.append(op)
-        self._leader_committed = max(self._leader_committed, answer.committed)
-        self._owes_replicate = True
-
-    def durable(self) -> None:
-        """The disk may have moved: acknowledge once it holds all that was copied."""
-        if self._owes_replicate and self.log.durable == self.log.next - 1:
-            self._acknowledge()
-
-    def _acknowledge(self) -> None:
-        self._owes_replicate = self.log.durable < self.log.next - 1
-        if not self._owes_replicate:
-            self.out.append(e.SendReplicate(self.link, self.epoch, self.log.next, self.poll_ms))
-
-    def tick(self, now: float, new_link: int) -> bool:
-        """Dial again where the link is lost or silent.  True if `new_link` was taken."""
-        if now < self.next_deadline():
-            return False
-        self.out.append(e.Undial(self.link))
-        self.link, self.agreed, self._owes_replicate = new_link, False, False
-        self._dialled = now
-        self._dial()
-        return True
-
-    def next_deadline(self) -> float:
-        if self._owes_replicate:  # our own disk is slow; the leader is not silent
-            return self._redial_at
-        silent_at = max(self.heard, self._dialled) + self.view.settings.session_ms / 1000
-        return min(self._redial_at, silent_at)
-
-    def cut_off(self, now: float) -> bool:
-        """Whether the leader has not been heard for longer than the session time-out."""
-        return now - self.heard > self.view.settings.session_ms / 1000

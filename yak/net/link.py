@@ -30,12 +30,13 @@ ANSWER_TIMEOUT_S: Final = 5.0
 REPLICATE_BYTES: Final = 4 * 1024 * 1024
 
 Tell: TypeAlias = Callable[[e.Event], None]
+Buffer: TypeAlias = bytes | memoryview
 #: (link, the leader's answer, the operations' bytes): the shell verifies them.
-Received: TypeAlias = Callable[[int, m.ReplicateAnswer, bytes | memoryview], None]
+Received: TypeAlias = Callable[[int, m.ReplicateAnswer, Buffer], None]
 
 
 class LeaderLink:
-    """Carries out Dial, Undial, SendFollow and SendReplicate."""
+    """Carries out Dial, Undial, SendFollow, SendReplicate, and a copy's questions."""
 
     def __init__(self, me: int, inc: str, tell: Tell, received: Received) -> None:
         self._me = me
@@ -129,6 +130,40 @@ class LeaderLink:
             self._connection.close(str(refused))
             return
         self._received(link, answer, body)
+
+    def copy(
+        self, link: int, request: m.Copy, received: Callable[[m.CopyAnswer, Buffer], None]
+    ) -> None:
+        """Ask for a piece of a full copy; `received` hears the answer, if the link still counts."""
+        if self._connection is None or link != self._number:
+            return
+        future = self._connection.send(request)
+        future.add_done_callback(lambda done: self._piece(link, received, done))
+
+    def _piece(
+        self,
+        link: int,
+        received: Callable[[m.CopyAnswer, Buffer], None],
+        future: asyncio.Future[Frame],
+    ) -> None:
+        if link != self._number or future.cancelled():
+            return
+        error = future.exception()
+        if error is not None:
+            self._down(link, str(error))
+            return
+        assert self._connection is not None
+        try:
+            answer, body = read_answer(future.result(), m.CopyAnswer, self._connection.address)
+        except YakError as refused:
+            self._connection.close(str(refused))
+            return
+        received(answer, body)
+
+    def fail(self, link: int, reason: str) -> None:
+        """Give the link up, and say so."""
+        if link == self._number and self._connection is not None:
+            self._connection.close(reason)
 
     def _down(self, link: int, reason: str) -> None:
         """Said once; nothing more is heard of this link."""

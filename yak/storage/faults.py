@@ -18,13 +18,16 @@ class StorageError(Exception):
     """The disk refused.
 
     next_index: the log's next index after it was cut back to its last whole operation, where
-    the log was written to.
+    the log was written to.  damaged: it gave other bytes back than were written.
     """
 
-    def __init__(self, message: str, next_index: int | None = None) -> None:
+    def __init__(
+        self, message: str, next_index: int | None = None, *, damaged: bool = False
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.next_index = next_index
+        self.damaged = damaged
 
 
 class Trimmed(Exception):  # noqa: N818 -- it says what is the case

@@ -36,6 +36,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Final
 
 from yak.core import ops
 from yak.core.ops import NO_SUM, BrokenLine, Op
@@ -46,6 +47,10 @@ from yak.storage.faults import Damaged, StorageError, SumMismatch, SyncFailed
 from yak.storage.scan import Scan
 from yak.storage.segment import Segment
 from yak.storage.tail import MAX_TAIL_BYTES, Tail
+
+#: Log that stays for a follower that is connected, however little is retained for others: else it
+#: could end a full copy and need the next one at once, for ever.
+WANTED_BYTES: Final = 64 * 1024 * 1024
 
 
 class SyncJob:
@@ -280,13 +285,14 @@ class OpLog:
         """Remove the files at the front that nobody needs.  Raises OSError.
 
         Only those whose operations are all up to `covered`, the checkpoint's index; of them,
-        `retain_bytes` stay, and twice that of what is `wanted` (from that index on) by somebody.
+        `retain_bytes` stay, and of what somebody wants (from index `wanted` on) twice that, or
+        WANTED_BYTES.
         """
         ends = [segment.first for segment in self._segments[1:]]  # the last file always stays
         past = [s for s, end in zip(self._segments, ends, strict=False) if end - 1 <= covered]
         kept, gone = sum(segment.size for segment in past), 0
         for segment, end in zip(past, ends, strict=False):
-            limit = retain_bytes if end <= wanted else 2 * retain_bytes
+            limit = retain_bytes if end <= wanted else max(2 * retain_bytes, WANTED_BYTES)
             if kept - segment.size < limit:
                 break
             kept -= segment.size

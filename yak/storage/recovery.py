@@ -24,6 +24,7 @@ from yak.errors import Fatal
 from yak.messages import LogState
 from yak.storage import checkpoint as checkpoints
 from yak.storage.checkpoint import Checkpoint
+from yak.storage.copy import finish_install
 from yak.storage.data_dir import DataDir
 from yak.storage.disk import Disk
 from yak.storage.faults import Damaged
@@ -53,6 +54,8 @@ def recover(disk: Disk, data_dir: DataDir) -> Found:
     """See the module.  Raises Fatal where the disk refuses."""
     path = data_dir.path
     try:
+        if finish_install(disk, path):
+            data_dir.rewritten()
         if data_dir.meta.set_aside:
             _set_aside(disk, data_dir)
         try:

@@ -98,11 +98,11 @@ class Restoration:
         """Make the files what the checkpoint says.  Raises OSError."""
         disk, path = self.disk, self.path
         if self.checkpoint is None:
-            self._discard("topics")
+            discard(self.disk, self.path, "topics")
         else:
             undo(disk, path, self.checkpoint.index)
             self._put_all_back(self.checkpoint.state.topics)
-        self._discard("trash")
+        discard(self.disk, self.path, "trash")
         for name in ("topics", "trash"):
             disk.mkdir(f"{path}/{name}")
 
@@ -110,12 +110,12 @@ class Restoration:
         disk, path = self.disk, self.path
         for topic in disk.listdir(f"{path}/topics"):
             if topic not in topics:
-                self._discard(f"topics/{topic}")
+                discard(self.disk, self.path, f"topics/{topic}")
         for name in self._directories():
             topic, _, number = name.rpartition("/")
             known = number.isdigit() and int(number) < topics[topic].partitions
             if not known or (name not in self._rows and disk.listdir(f"{path}/topics/{name}")):
-                self._discard(f"topics/{name}")
+                discard(self.disk, self.path, f"topics/{name}")
         for name, row in self._rows.items():
             self._put_back(f"{path}/topics/{name}", row)
 
@@ -140,11 +140,12 @@ class Restoration:
     def _note_damage(self, what: str) -> None:
         self.damage = self.damage or what
 
-    def _discard(self, name: str) -> None:
-        """Out of the way in one step; to remove ten thousand directories takes a while."""
-        removed = f"{self.path}/{REMOVED}"
-        self.disk.mkdir(removed)
-        number = len(self.disk.listdir(removed))
-        while self.disk.exists(f"{removed}/{number}"):
-            number += 1
-        self.disk.rename(f"{self.path}/{name}", f"{removed}/{number}")
+
+def discard(disk: Disk, path: str, name: str) -> None:
+    """Out of the way in one step; to remove ten thousand directories takes a while."""
+    removed = f"{path}/{REMOVED}"
+    disk.mkdir(removed)
+    number = len(disk.listdir(removed))
+    while disk.exists(f"{removed}/{number}"):
+        number += 1
+    disk.rename(f"{path}/{name}", f"{removed}/{number}")

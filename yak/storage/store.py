@@ -42,6 +42,7 @@ from yak.model import TopicPartition
 from yak.storage import recovery
 from yak.storage.checkpoint import Checkpoint, CheckpointJob
 from yak.storage.chunk import Chunk
+from yak.storage.copy import Incoming, Outgoing
 from yak.storage.data_dir import DataDir
 from yak.storage.disk import Buffer, Disk
 from yak.storage.faults import Damaged, StorageError, SyncFailed
@@ -210,7 +211,7 @@ class Store:
         try:
             return self._log.read(first, last, max_bytes)
         except (OSError, Damaged) as e:
-            raise StorageError(f"operation {first} cannot be read: {e}") from e
+            raise _unreadable(f"operation {first} cannot be read", e) from e
 
     def load(self, first: int, last: int) -> list[Op]:
         """Operations from `first` on, as many as one stretch holds.  Raises StorageError."""
@@ -284,7 +285,7 @@ class Store:
                 raise StorageError(f"{topic}/{partition} was deleted before it was read")
             return held.read(offset, max_bytes, at_least_one=at_least_one)
         except (OSError, Damaged) as e:
-            raise StorageError(f"{topic}/{partition} cannot be read at {offset}: {e}") from e
+            raise _unreadable(f"{topic}/{partition} cannot be read at {offset}", e) from e
 
     def find_offset(self, topic: str, partition: int, at_ms: int) -> int | None:
         """Of the first operation with time >= `at_ms`; None where nothing is.  Raises StorageError.
@@ -297,7 +298,7 @@ class Store:
         try:
             return held.find_time(at_ms)
         except (OSError, Damaged) as e:
-            raise StorageError(f"{topic}/{partition} cannot be read: {e}") from e
+            raise _unreadable(f"{topic}/{partition} cannot be read", e) from e
 
     def find_trims(
         self, queries: Sequence[tuple[str, int, int | None, int | None]]
@@ -362,11 +363,22 @@ class Store:
         retain_bytes, wanted: as OpLog.forget.  pinned: an older checkpoint that is still read, or
         the last one.  Returns what removes files that are out of use, to be run in any thread.
         """
-        self._log.forget(min(self.checkpoint, pinned), retain_bytes, wanted)
+        self._log.forget(self.checkpoint, retain_bytes, min(wanted, pinned + 1))
         names = self._trash.covered(min(self.checkpoint, pinned))
         if self._disk.exists(f"{self._path}/{REMOVED}"):
             names.append(f"{self._path}/{REMOVED}")
         return [self._disk.remove_later(name) for name in names]
+
+    def outgoing(self) -> Outgoing:
+        """The last checkpoint, to be copied; `tidy` must be told that it is read."""
+        try:
+            return Outgoing(self._disk, self._path, self._trash)
+        except (OSError, Damaged) as e:
+            raise _unreadable("the checkpoint cannot be copied", e) from e
+
+    def incoming(self) -> Incoming:
+        """A copy from the leader, to be filled."""
+        return Incoming(self._disk, self._path)
 
     def close(self) -> None:
         """Flush, and make the log durable, so that the run may be marked as stopped.
@@ -435,6 +447,10 @@ class Store:
             except StorageError as e:
                 raise Fatal(f"committed operations cannot be applied: {e}; start again") from e
         return self._loaded[index - self._loaded_first]
+
+
+def _unreadable(what: str, error: OSError | Damaged) -> StorageError:
+    return StorageError(f"{what}: {error}", damaged=isinstance(error, Damaged))
 
 
 def _segment_bytes(config: dict[str, Any]) -> int:

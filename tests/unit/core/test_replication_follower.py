@@ -7,8 +7,8 @@ import pytest
 from tests.support.playbook import Playbook, a_batch, a_lead, a_topic, a_view, with_broker
 from yak import messages as m
 from yak.core import events as e
+from yak.core.follower import REDIAL_S
 from yak.core.ops import Op
-from yak.core.replication import REDIAL_S
 
 #: What an earlier leader left.
 INHERITED: list[Op] = [a_lead(1), a_topic(2), *(a_batch(n, n - 3) for n in (3, 4, 5))]
