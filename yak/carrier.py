@@ -12,7 +12,8 @@ Consecutive appends go out in one write.  Where the disk refuses one, StorageFai
 this turn nothing more is appended, since it would leave a gap, and no `replicate` is answered,
 since its answer may name what was not written.
 
-It decides nothing, and hears nothing (broker.py does).
+Every effect has its place here, hence more than 400 lines.  It decides nothing, and hears nothing
+(broker.py does).
 """
 
 from __future__ import annotations
@@ -168,11 +169,7 @@ class Carrier:
         | e.Load
         | e.FindTrims
         | e.SendFollowAnswer
-        | e.OfferCopy
-        | e.SendCopy
-        | e.FetchCopy
-        | e.Install
-        | e.Rebuild
+        | e.CopyEffect
         | e.HangUp
         | e.Dial
         | e.Undial
@@ -192,12 +189,8 @@ class Carrier:
                 self._tell(e.TrimsFound(self.store.find_trims(effect.queries)))
             case e.SendFollowAnswer():
                 self._answer_follow(effect)
-            case e.OfferCopy() | e.SendCopy():
-                self._give_copy(effect)
-            case e.FetchCopy():
-                self.fetching.begin(effect)
-            case e.Install() | e.Rebuild():
-                self._begin_anew(effect)
+            case e.OfferCopy() | e.SendCopy() | e.FetchCopy() | e.Install() | e.Rebuild():
+                self._carry_copy(effect)
             case e.HangUp():
                 self._hang_up(effect.conn, effect.reason)
             case e.Dial():
@@ -227,6 +220,20 @@ class Carrier:
         )
         self._reply(effect.conn, effect.id, answer)
 
+    def _carry_copy(self, effect: e.CopyEffect) -> None:
+        match effect:
+            case e.OfferCopy() | e.SendCopy():
+                self._give_copy(effect)
+            case e.FetchCopy():
+                self.fetching.begin(effect)
+            case e.Install():
+                self._install(effect)
+            case e.Rebuild():
+                self.data_dir.is_damaged()
+                self._restart(f"its files are damaged: {effect.reason}")
+            case _:
+                assert_never(effect)
+
     def _give_copy(self, effect: e.OfferCopy | e.SendCopy) -> None:
         try:
             if isinstance(effect, e.OfferCopy):
@@ -243,12 +250,8 @@ class Carrier:
         if error.damaged:
             self._tell(e.FileDamaged(error.message))
 
-    def _begin_anew(self, effect: e.Install | e.Rebuild) -> None:
+    def _install(self, effect: e.Install) -> None:
         """This life ends here; what it holds in memory is not what is on the disk any more."""
-        if isinstance(effect, e.Rebuild):
-            self.data_dir.is_damaged()
-            self._restart(f"its files are damaged: {effect.reason}")
-            return
         try:
             self.fetching.install(effect)
         except OSError as error:

@@ -436,6 +436,8 @@ class Finished(msgspec.Struct):
     """After Stop: nothing is left to answer."""
 
 
+#: What belongs to full copies.
+CopyEffect: TypeAlias = OfferCopy | SendCopy | FetchCopy | Install | Rebuild
 Effect: TypeAlias = (
     AppendOp
     | AppendCopied
@@ -447,8 +449,6 @@ Effect: TypeAlias = (
     | SendRecords
     | SendOps
     | SendFollowAnswer
-    | OfferCopy
-    | SendCopy
     | FindOffsets
     | FindTrims
     | HangUp
@@ -456,9 +456,7 @@ Effect: TypeAlias = (
     | Undial
     | SendFollow
     | SendReplicate
-    | FetchCopy
-    | Install
-    | Rebuild
+    | CopyEffect
     | ProposeIsr
     | Resign
     | SaveEpoch
