@@ -37,6 +37,7 @@ ANSWERS: dict[str, type[m.Answer]] = {
     "groups": m.GroupsAnswer,
     "follow": m.FollowAnswer,
     "replicate": m.ReplicateAnswer,
+    "copy": m.CopyAnswer,
     "join": m.JoinAnswer,
     "isr": m.IsrAnswer,
     "elect": m.OrderAnswer,
