@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -28,6 +30,15 @@ class _Drain:
     def run(self, start: Any, **reading: Any) -> int:
         self.ran = (start, reading)
         return 0
+
+
+@pytest.fixture(autouse=True)
+def _log_level() -> Iterator[None]:
+    """`-q` is the process's, and here the process goes on."""
+    logger = logging.getLogger("yak")
+    level = logger.level
+    yield
+    logger.setLevel(level)
 
 
 def _run(monkeypatch: pytest.MonkeyPatch, *args: str) -> _Drain:
