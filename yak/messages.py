@@ -352,6 +352,10 @@ class TrimAnswer(Answer, kw_only=True):
 
 class TopicSize(msgspec.Struct, kw_only=True):
     partitions: int
+
+
+class KnownTopic(msgspec.Struct, kw_only=True):
+    partitions: int
     topic_id: str = ""
 
 
@@ -361,6 +365,12 @@ class ProducerAnswer(Answer, kw_only=True):
     producer: int
     session_ms: int
     topics: dict[str, TopicSize]
+    topic_ids: dict[str, str] = msgspec.field(default_factory=dict)
+
+    def topic(self, name: str) -> KnownTopic:
+        return KnownTopic(
+            partitions=self.topics[name].partitions, topic_id=self.topic_ids.get(name, "")
+        )
 
 
 class MemberAnswer(Answer, kw_only=True):
@@ -373,14 +383,14 @@ class MemberAnswer(Answer, kw_only=True):
     offsets: list[tuple[str, int, int | None]]
     session_ms: int
     #: Those of the member's topics that exist: whose offsets these are.
-    topics: dict[str, TopicSize] = msgspec.field(default_factory=dict)
+    topics: dict[str, KnownTopic] = msgspec.field(default_factory=dict)
 
 
 class HeartbeatAnswer(Answer, kw_only=True):
     generation: int | UnsetType = UNSET
     assignment: list[Where] | UnsetType = UNSET
     offsets: list[tuple[str, int, int | None]] | UnsetType = UNSET
-    topics: dict[str, TopicSize] | UnsetType = UNSET
+    topics: dict[str, KnownTopic] | UnsetType = UNSET
 
 
 class ProduceAnswer(Answer, kw_only=True):

@@ -39,7 +39,7 @@ def lived_in(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 def live_in(cluster: Cluster) -> None:
     """Every kind of operation, once or twice."""
     with cluster.connect_leader() as wire:
-        wire.ok("create_topic", topic="orders", partitions=2, config={"retention_ms": 5})
+        wire.ok("create_topic", topic="orders", partitions=2, config={"retention_ms": 86_400_000})
         producer = wire.ok("register", role="producer", client="p", topics=["orders"])["producer"]
         wire.produce("orders", 0, ["a", {"x": 2}], producer=producer, sequence=0)
         wire.produce("orders", 0, ["b"], acks=1)
@@ -115,7 +115,7 @@ def test_the_operations_tell_what_happened(lived_in: Cluster) -> None:
     log = read_oplog(lived_in.data_dir(1))
     (created,) = find(log, op="create_topic")
     assert (created["topic"], created["partitions"]) == ("orders", 2)
-    assert created["config"] == {"retention_ms": 5}
+    assert created["config"] == {"retention_ms": 86_400_000}
     assert [op["role"] for op in find(log, op="register")] == ["producer", "consumer"]
     assert [op["offsets"] for op in find(log, op="ack")] == [[["orders", 0, 2]]]
     assert [op["reason"] for op in find(log, op="deregister")] == ["asked", "asked"]

@@ -143,7 +143,7 @@ def test_unknown_fields_are_ignored(leader: Wire, name: str) -> None:
             continue
         if kind == "register":
             fields["group"] = f"{name}-of-its-own"
-        answer, _ = leader.ask(kind, body, **fields, x=None, topic_ids={"a": [1, None]}, epoch="?")
+        answer, _ = leader.ask(kind, body, **fields, x=None, y={"a": [1, None]}, epoch="?")
         assert answer["ok"] is True, (kind, answer)
 
 

@@ -558,7 +558,7 @@ SCENT: Final[dict[str, tuple[str, int]]] = {
     "expand_start": ("isr", 20),
     "shrink_after": ("isr", 1),
     "floor": ("mixed", 1),
-    "fence_zk": ("isr", 130),
+    "fence_zk": ("takeover", 30),
     "elect_isr": ("mixed", 1),
     "new_epoch": ("mixed", 1),
     "unclean_out": ("power", 1),

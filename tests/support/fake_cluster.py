@@ -154,7 +154,12 @@ class FakeCluster:
         self.given_ids += 1
         self.producers.add(self.given_ids)
         topics = {name: self._size(name) for name in ask.request["topics"]}
-        return {"producer": self.given_ids, "session_ms": self.session_ms, "topics": topics}
+        return {
+            "producer": self.given_ids,
+            "session_ms": self.session_ms,
+            "topics": {name: {"partitions": size["partitions"]} for name, size in topics.items()},
+            "topic_ids": {name: size["topic_id"] for name, size in topics.items()},
+        }
 
     def _size(self, topic: str) -> dict[str, Any]:
         topic_id = self.topic_ids.setdefault(topic, f"{topic}#1")

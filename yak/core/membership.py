@@ -104,12 +104,11 @@ class Membership:
         )
         self._producers.open(number, self._producer_session_s, now.mono)
         known = {t: self.tail.topics[t] for t in topics}
-        sizes = {
-            name: m.TopicSize(partitions=topic.partitions, topic_id=topic.topic_id)
-            for name, topic in known.items()
-        }
         answer = m.ProducerAnswer(
-            producer=number, session_ms=self.limits.producer_session_ms, topics=sizes
+            producer=number,
+            session_ms=self.limits.producer_session_ms,
+            topics={name: m.TopicSize(partitions=one.partitions) for name, one in known.items()},
+            topic_ids={name: one.topic_id for name, one in known.items()},
         )
         self.pending.when(op.index, asked.conn, request, answer, now)
 
@@ -192,11 +191,11 @@ class Membership:
             session_ms=session_ms,
         )
 
-    def _topics_of(self, name: str, member: str) -> dict[str, m.TopicSize]:
+    def _topics_of(self, name: str, member: str) -> dict[str, m.KnownTopic]:
         """Those of the member's topics that exist, by what is committed."""
         info = self.state.group(name).members.get(member)
         return {
-            topic: m.TopicSize(topic_id=found.topic_id, partitions=found.partitions)
+            topic: m.KnownTopic(topic_id=found.topic_id, partitions=found.partitions)
             for topic in (info.topics if info else ())
             if (found := self.state.topics.get(topic)) is not None
         }

@@ -96,7 +96,7 @@ class Registration:
     async def make_again(self, topic: str, timeout_s: float) -> None:
         """Register for a topic that is not there any more, which makes it.  Raises YakError."""
         async with self._lock:
-            size = (await self._register([topic], timeout_s)).topics[topic]
+            size = (await self._register([topic], timeout_s)).topic(topic)
             known = self._accumulator.topics[topic]
             if size.topic_id != known.topic_id:
                 known.made_again(size.topic_id, size.partitions)
@@ -124,7 +124,7 @@ class Registration:
 
     # -- inside -----------------------------------------------------------------------------------
 
-    async def _size_of(self, name: str, deadline: float) -> m.TopicSize:
+    async def _size_of(self, name: str, deadline: float) -> m.KnownTopic:
         if self.newest is not None:
             request = m.Metadata(id=0, topics=[name])
             answer, _ = await self._cluster.ask_leader(
@@ -132,8 +132,8 @@ class Registration:
             )
             known = answer.topics.get(name, _NO_TOPIC)
             if isinstance(known.partitions, int):
-                return m.TopicSize(partitions=known.partitions, topic_id=known.topic_id or "")
-        return (await self._register([name], _left(deadline))).topics[name]
+                return m.KnownTopic(partitions=known.partitions, topic_id=known.topic_id or "")
+        return (await self._register([name], _left(deadline))).topic(name)
 
     async def _register(self, topics: Sequence[str], timeout_s: float) -> m.ProducerAnswer:
         request = m.Register(id=0, role="producer", client=self._client, topics=list(topics))
