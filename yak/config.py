@@ -88,7 +88,7 @@ class Limits:
     #: a second or two.
     checkpoint_bytes: int = 64 * MIB
     #: The same in operations, which cost a restart more than their bytes when they are small.
-    checkpoint_operations: int = 200_000
+    checkpoint_operations: int = 50_000
 
 
 @dataclass(frozen=True)
