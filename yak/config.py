@@ -89,6 +89,8 @@ class Limits:
     checkpoint_bytes: int = 64 * MIB
     #: The same in operations, which cost a restart more than their bytes when they are small.
     checkpoint_operations: int = 50_000
+    #: How long what was deleted or trimmed may wait for a checkpoint, which frees its space.
+    trash_ms: int = 30_000
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ Rules:
 * A checkpoint is begun between two turns, when State and the partition files are at one index.
 * A full disk is waited out: the next one does the work of the one that failed.  A sync that fails
   otherwise stops the broker, as everywhere.
+* What was freed waits for `trash_ms` at most, also where nothing else calls for a checkpoint.
 * The log's front goes by whole files: kept is what is behind the last checkpoint, and before it
   `oplog_retain_bytes`; twice that where a connected follower still wants it.
 
@@ -67,6 +68,8 @@ class Housekeeper:
         self._steps: Iterator[Callable[[], None]] = iter(())
         #: The disk was full: no checkpoint is begun meanwhile.
         self._waits = False
+        #: When what was freed has waited long enough for a checkpoint.
+        self._trash_due: asyncio.TimerHandle | None = None
         #: What runs in threads.
         self._running: set[asyncio.Future[None]] = set()
         self._closed = False
@@ -74,12 +77,20 @@ class Housekeeper:
     def look(self) -> None:
         """Begin a checkpoint if enough has been applied since the last one."""
         store, limits = self._store, self._limits
+        if store.has_trash and self._trash_due is None:
+            self._trash_due = self._loop.call_later(limits.trash_ms / 1000, self._empty_trash)
         if (
             store.bytes_since < limits.checkpoint_bytes
             and store.operations_since < limits.checkpoint_operations
         ):
             return
         if self._job is None and not self._waits:
+            self._begin()
+
+    def _empty_trash(self) -> None:
+        """What was freed has waited long enough, though little was applied since."""
+        self._trash_due = None
+        if self._store.has_trash and self._job is None and not self._waits and not self._closed:
             self._begin()
 
     def _begin(self) -> None:
@@ -109,6 +120,8 @@ class Housekeeper:
     async def close(self) -> None:
         """Wait for what runs: whoever starts on this directory next must not meet it."""
         self._closed = True
+        if self._trash_due is not None:
+            self._trash_due.cancel()
         if self._running:
             await asyncio.wait(self._running)
 

@@ -59,6 +59,7 @@ LIMITS_HELP: Final[Mapping[str, str]] = {
     "producer_retention_ms": "How long a gone producer's sequences are kept.",
     "checkpoint_bytes": "Log between two checkpoints: what a restart applies again at most.",
     "checkpoint_operations": "The same in operations.",
+    "trash_ms": "How long what was deleted or trimmed may wait until its space is freed.",
 }
 
 

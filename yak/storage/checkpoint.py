@@ -99,6 +99,7 @@ class CheckpointJob:
     """One checkpoint in the making: run its `steps` in their order, all of them or not.
 
     index: of State in it.  made: it is durable.  size: of its file, in bytes, once made.
+    covers: bytes and operations that were applied since the one before.
     """
 
     def __init__(
@@ -109,10 +110,12 @@ class CheckpointJob:
         state: State,
         head: Callable[[Snapshot], Checkpoint],
         unsynced: tuple[list[str], list[str]],
+        covers: tuple[int, int],
     ) -> None:
         self.index = state.index
         self.made = False
         self.size = 0
+        self.covers = covers
         #: Those that are still there: what was freed since it was noted needs no sync.
         self.files = [name for name in unsynced[0] if disk.exists(name)]
         self.directories = [name for name in unsynced[1] if disk.exists(name)]

@@ -342,20 +342,30 @@ class Store:
                 partitions=rows,
             )
 
+        covers = (self.bytes_since, self.operations_since)
         self.bytes_since = self.operations_since = 0
         # Were the log shorter than its checkpoint, it would have to begin anew after it.
         log_files, log_names = self._log.unsynced_before(index + 1)
         files, directories = self._unsynced.take()
         unsynced = (log_files + files, log_names + directories)
-        return CheckpointJob(self._disk, self._path, self._trash, state.copy(), head, unsynced)
+        return CheckpointJob(
+            self._disk, self._path, self._trash, state.copy(), head, unsynced, covers
+        )
 
     def end_checkpoint(self, job: CheckpointJob) -> None:
         """All its steps have run, or one has failed: then the next one does its work as well."""
         if job.made:
             self.checkpoint = job.index
         else:
+            self.bytes_since += job.covers[0]
+            self.operations_since += job.covers[1]
             self._unsynced.files.update(dict.fromkeys(job.files))
             self._unsynced.directories.update(dict.fromkeys(job.directories))
+
+    @property
+    def has_trash(self) -> bool:
+        """Whether something was freed that only a checkpoint lets go."""
+        return self._trash.holds
 
     def tidy(self, retain_bytes: int, wanted: int, pinned: int) -> list[Callable[[], None]]:
         """Let go of what the checkpoint covers.  Raises OSError.

@@ -50,6 +50,11 @@ class Trash:
         """Whether the disk has not yet taken all moves."""
         return bool(self._waiting)
 
+    @property
+    def holds(self) -> bool:
+        """Whether anything waits for a checkpoint."""
+        return bool(self._indexes)
+
     def free_topic(self, index: int, topic: str) -> None:
         """Free a topic's directory, with the next `carry_out`."""
         source = f"{self._path}/topics/{topic}"
