@@ -154,8 +154,7 @@ class Service:
                 f"producer {request.producer} is not registered (or was deregistered, or silent "
                 "for longer than producer_retention_ms); register again",
             )
-        key = (request.producer, request.topic, request.partition)
-        batches: tuple[Batch, ...] = self.tail.sequences.get(key, ())
+        batches = self.tail.batches(request.producer, request.topic, request.partition)
         found = sequences.find(batches, request.sequence, request.count)
         if found is None:
             return False

@@ -12,12 +12,13 @@ It knows no files, and no form but msgspec's.
 
 from __future__ import annotations
 
+from sys import intern
 from typing import Any, TypeAlias
 
 import msgspec
 
 from yak.core.ops import Owner
-from yak.core.state import Batch, Group, Member, Ownership, Producer, State, Topic
+from yak.core.state import Batch, Group, Member, Ownership, Producer, SequenceKey, State, Topic
 
 #: sequence, count, offset, time, index
 BatchRow: TypeAlias = tuple[int, int, int, int, int]
@@ -27,6 +28,7 @@ class TopicRow(msgspec.Struct, frozen=True):
     topic_id: str
     partitions: int
     config: dict[str, Any]
+    created: int
 
 
 class ProducerRow(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -75,7 +77,7 @@ def describe(state: State) -> Snapshot:
         time=state.time,
         next_producer=state.next_producer,
         topics={
-            name: TopicRow(t.topic_id, t.partitions, dict(t.config))
+            name: TopicRow(t.topic_id, t.partitions, dict(t.config), t.created)
             for name, t in state.topics.items()
         },
         offsets=[
@@ -113,7 +115,7 @@ def restore(snapshot: Snapshot) -> State:
     state.index, state.epoch = snapshot.index, snapshot.epoch
     state.time, state.next_producer = snapshot.time, snapshot.next_producer
     for name, topic in snapshot.topics.items():
-        state.topics[name] = Topic(topic.topic_id, topic.partitions, topic.config)
+        state.topics[name] = Topic(topic.topic_id, topic.partitions, topic.config, topic.created)
         for partition in range(topic.partitions):
             state.ends[name, partition] = 0
     for topic_name, partition, end, start in snapshot.offsets:
@@ -129,13 +131,15 @@ def restore(snapshot: Snapshot) -> State:
 
 
 def _restore_producers(state: State, snapshot: Snapshot) -> None:
-    written: dict[int, set[tuple[str, int]]] = {}
+    written: dict[int, list[SequenceKey]] = {}
     for number, topic, partition, batches in snapshot.sequences:
-        state.sequences[number, topic, partition] = tuple(Batch(*batch) for batch in batches)
-        written.setdefault(number, set()).add((topic, partition))
+        key = (number, intern(topic), partition)
+        state.sequences[key] = tuple(Batch(*batch) for batch in batches)
+        written.setdefault(number, []).append(key)
     for number, row in snapshot.producers.items():
-        wrote = frozenset(written.get(number, ()))
-        state.producers[number] = Producer(row.client, tuple(row.topics), row.gone_ms, wrote)
+        topics = tuple(map(intern, row.topics))
+        wrote = tuple(written.get(number, ()))
+        state.producers[number] = Producer(intern(row.client), topics, row.gone_ms, wrote)
 
 
 def _restore_group(row: GroupRow) -> Group:

@@ -9,6 +9,10 @@ Rules:
   another (`State.over`), and that is *Pending*: the leader's uncommitted tail, read through to
   what is committed.  Both run this very `apply`.
 
+* What could grow for ever is dropped where that costs nothing.  A deleted topic's sequences stay
+  where they are, out of force (`batches`), until their producer goes or writes elsewhere: a look
+  at every producer would take longer than a lease.
+
 Invariants, for the simulator too: ends[p] >= starts[p]; an acknowledged offset lies within
 0 … ends[p]; the remembered batches of a producer in a partition follow one another.
 
@@ -19,6 +23,7 @@ delivery.py).
 from __future__ import annotations
 
 from collections.abc import Mapping, MutableMapping
+from sys import intern
 from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
@@ -30,11 +35,12 @@ from yak.model import BATCHES_REMEMBERED, TopicPartition
 
 
 class Topic(msgspec.Struct, frozen=True):
-    """config: only what was set explicitly."""
+    """config: only what was set explicitly.  created: the index of the operation that made it."""
 
     topic_id: str
     partitions: int
     config: Mapping[str, Any]
+    created: int
 
 
 class Batch(msgspec.Struct, frozen=True, gc=False):
@@ -47,16 +53,20 @@ class Batch(msgspec.Struct, frozen=True, gc=False):
     index: int
 
 
-class Producer(msgspec.Struct, frozen=True):
+#: (producer, topic, partition)
+SequenceKey: TypeAlias = tuple[int, str, int]
+
+
+class Producer(msgspec.Struct, frozen=True, gc=False):
     """gone_ms: the operation time at which it fell silent; None while it is registered.
 
-    written: the partitions that hold sequences of it.
+    written: its keys in `sequences`, in the order of their coming.
     """
 
     client: str
     topics: tuple[str, ...]
     gone_ms: int | None = None
-    written: frozenset[TopicPartition] = frozenset()
+    written: tuple[SequenceKey, ...] = ()
 
 
 class Member(msgspec.Struct, frozen=True):
@@ -101,8 +111,6 @@ class Group(msgspec.Struct, frozen=True):
 
 NO_GROUP = Group()
 
-SequenceKey: TypeAlias = tuple[int, str, int]
-
 
 class State:
     """The sum of the operations 1 … index."""
@@ -120,7 +128,7 @@ class State:
         #: The log start; left out while it is 0.
         self.starts: MutableMapping[TopicPartition, int] = {}
         self.producers: MutableMapping[int, Producer] = {}
-        #: (producer, topic, partition) -> its last batches, oldest first.
+        #: Its last batches, oldest first.  See `batches`.
         self.sequences: MutableMapping[SequenceKey, tuple[Batch, ...]] = {}
         self.groups: MutableMapping[str, Group] = {}
         #: partition -> {group: the next offset that it wants}.
@@ -176,6 +184,12 @@ class State:
         group: Group = self.groups.get(name, NO_GROUP)
         return group
 
+    def batches(self, producer: int, topic: str, partition: int) -> tuple[Batch, ...]:
+        """A producer's last batches in a partition of the topic that exists, oldest first."""
+        found: tuple[Batch, ...] = self.sequences.get((producer, topic, partition), ())
+        # A topic of that name that was deleted since: nothing of it is in force.
+        return found if found and found[-1].index > self.topics[topic].created else ()
+
     def topic_partitions(self, topic: str) -> list[TopicPartition]:
         return [(topic, p) for p in range(self.topics[topic].partitions)]
 
@@ -186,7 +200,7 @@ class State:
 
     def _create_topic(self, op: ops.CreateTopic) -> None:
         assert op.topic not in self.topics
-        self.topics[op.topic] = Topic(op.topic_id, op.partitions, op.config)
+        self.topics[op.topic] = Topic(op.topic_id, op.partitions, op.config, op.index)
         for p in range(op.partitions):
             self.ends[op.topic, p] = 0
 
@@ -195,12 +209,6 @@ class State:
             del self.ends[tp]
             self.starts.pop(tp, None)
             self.acked.pop(tp, None)
-        for key in [k for k in self.sequences if k[1] == op.topic]:
-            del self.sequences[key]
-        for number, producer in list(self.producers.items()):
-            kept = frozenset(tp for tp in producer.written if tp[0] != op.topic)
-            if len(kept) != len(producer.written):
-                self.producers[number] = msgspec.structs.replace(producer, written=kept)
         del self.topics[op.topic]
 
     def _create_partitions(self, op: ops.CreatePartitions) -> None:
@@ -219,12 +227,12 @@ class State:
         self.starts[tp] = op.before
 
     def _register(self, op: ops.Register) -> None:
-        topics = tuple(op.topics)
+        topics = tuple(map(intern, op.topics))
         if op.role == "producer":
             number = given(op.producer)
             known = self.producers.get(number)
-            written = known.written if known else frozenset()
-            self.producers[number] = Producer(op.client, topics, None, written)
+            written = known.written if known else ()
+            self.producers[number] = Producer(intern(op.client), topics, None, written)
             self.next_producer = max(self.next_producer, number + 1)
             return
         group = self.group(given(op.group))
@@ -242,8 +250,8 @@ class State:
         if op.reason == "expired":
             self.producers[number] = msgspec.structs.replace(producer, gone_ms=op.time)
             return
-        for topic, partition in producer.written:
-            self.sequences.pop((number, topic, partition), None)
+        for key in producer.written:
+            del self.sequences[key]
         del self.producers[number]
 
     def _deregister_member(self, name: str, member: str | UnsetType) -> None:
@@ -262,14 +270,29 @@ class State:
         self.ends[tp] = op.offset + op.count
         if op.producer is UNSET:
             return
-        key = (op.producer, op.topic, op.partition)
         batch = Batch(given(op.sequence), op.count, op.offset, op.time, op.index)
-        self.sequences[key] = (*self.sequences.get(key, ())[1 - BATCHES_REMEMBERED :], batch)
-        producer = self.producers[op.producer]
-        if tp not in producer.written:
-            self.producers[op.producer] = msgspec.structs.replace(
-                producer, written=producer.written | {tp}
-            )
+        before = self.batches(op.producer, op.topic, op.partition)
+        key = (op.producer, intern(op.topic), op.partition)
+        if not before and key not in self.sequences:
+            self._writes_to(key)
+        self.sequences[key] = (*before[1 - BATCHES_REMEMBERED :], batch)
+
+    def _writes_to(self, key: SequenceKey) -> None:
+        """A producer writes to a partition for the first time."""
+        producer = self.producers[key[0]]
+        written = producer.written
+        if (
+            len(written) & (len(written) - 1) == 0
+        ):  # at 1, 2, 4, 8, …: cheap, and never twice too many
+            gone = [old for old in written if not self._in_force(old)]
+            for old in gone:
+                del self.sequences[old]
+            written = tuple(old for old in written if old not in gone) if gone else written
+        self.producers[key[0]] = msgspec.structs.replace(producer, written=(*written, key))
+
+    def _in_force(self, key: SequenceKey) -> bool:
+        """Whether the topic exists in which these batches are."""
+        return key[1] in self.topics and bool(self.batches(*key))
 
     def _ack(self, op: ops.Ack) -> None:
         for topic, partition, offset in op.offsets:
