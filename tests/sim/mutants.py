@@ -462,7 +462,7 @@ def dedupe_tail() -> Patch:
 
     def mutant(self: Service, *rest: Any) -> bool:
         tail = self.tail
-        shown = SimpleNamespace(producers=tail.producers, sequences=self.state.sequences)
+        shown = SimpleNamespace(producers=tail.producers, batches=self.state.batches)
         vars(self)["tail"] = shown
         try:
             return duplicate(self, *rest)

@@ -281,13 +281,14 @@ class State:
         """A producer writes to a partition for the first time."""
         producer = self.producers[key[0]]
         written = producer.written
-        if (
-            len(written) & (len(written) - 1) == 0
-        ):  # at 1, 2, 4, 8, …: cheap, and never twice too many
-            gone = [old for old in written if not self._in_force(old)]
-            for old in gone:
-                del self.sequences[old]
-            written = tuple(old for old in written if old not in gone) if gone else written
+        if len(written) & (len(written) - 1) == 0:  # at 1, 2, 4, 8, …: never twice too many
+            kept = []
+            for old in written:
+                if self._in_force(old):
+                    kept.append(old)
+                else:
+                    del self.sequences[old]
+            written = tuple(kept)
         self.producers[key[0]] = msgspec.structs.replace(producer, written=(*written, key))
 
     def _in_force(self, key: SequenceKey) -> bool:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tests.support.playbook import WALL_MS, Scribe, a_batch, a_lead
 from yak.core import ops
 from yak.core.ops import Op
+from yak.core.snapshot import describe, restore
 from yak.core.state import _MAPPINGS, State
 from yak.model import BATCHES_REMEMBERED
 
@@ -108,10 +109,42 @@ def test_deleting_a_topic_takes_offsets_acknowledgements_and_sequences_with_it(
     assert dict(state.ends) == {("kept", 0): 1}
     assert not state.acked
     assert not state.starts
-    assert list(state.sequences) == [(1, "kept", 0)]
-    assert state.producers[1].written == {("kept", 0)}
     scribe.topic("t")
     assert state.topics["t"].topic_id != "t1"
+    assert state.batches(1, "t", 0) == (), "they are of the topic before it"
+    assert [batch.sequence for batch in state.batches(1, "kept", 0)] == [0]
+    scribe.append(1, producer=1, sequence=0)
+    assert [batch.offset for batch in state.batches(1, "t", 0)] == [0]
+
+
+def test_what_deleted_topics_leave_of_a_producer_is_no_more_than_what_it_writes_to(
+    scribe: Scribe,
+) -> None:
+    scribe.topic("kept")
+    scribe.producer(1)
+    scribe.append(1, "kept", producer=1, sequence=0)
+    for number in range(100):
+        scribe.topic(f"t{number}")
+        scribe.append(1, f"t{number}", producer=1, sequence=0)
+        scribe.write(ops.DeleteTopic, topic=f"t{number}", topic_id="x")
+        state = scribe.state
+        assert len(state.sequences) <= 4
+        assert set(state.producers[1].written) == set(state.sequences)
+    assert (1, "kept", 0) in scribe.state.sequences
+    scribe.write(ops.Deregister, reason="forgotten", producer=1)
+    assert not scribe.state.sequences
+
+
+def test_a_checkpoint_keeps_what_is_in_force(scribe: Scribe) -> None:
+    scribe.producer(1)
+    scribe.append(1, producer=1, sequence=0)
+    scribe.write(ops.DeleteTopic, topic="t", topic_id="t1")
+    scribe.topic("t")
+    again = restore(describe(scribe.state))
+    assert again.batches(1, "t", 0) == ()
+    assert again.producers == scribe.state.producers
+    assert again.sequences == scribe.state.sequences
+    assert again.topics == scribe.state.topics
 
 
 # -- producers ------------------------------------------------------------------------------------
@@ -121,7 +154,7 @@ def test_the_last_five_batches_of_a_producer_are_remembered(scribe: Scribe) -> N
     scribe.producer(7)
     for sequence in range(7):
         scribe.append(1, producer=7, sequence=sequence)
-    batches = scribe.state.sequences[7, "t", 0]
+    batches = scribe.state.batches(7, "t", 0)
     assert [b.sequence for b in batches] == [2, 3, 4, 5, 6]
     assert len(batches) == BATCHES_REMEMBERED
     assert [b.offset for b in batches] == [2, 3, 4, 5, 6]
@@ -141,7 +174,7 @@ def test_a_silent_producer_is_gone_and_its_sequences_stay(scribe: Scribe) -> Non
     assert scribe.state.sequences[1, "t", 0]
     scribe.producer(1)
     assert scribe.state.producers[1].gone_ms is None
-    assert scribe.state.producers[1].written == {("t", 0)}
+    assert scribe.state.producers[1].written == ((1, "t", 0),)
 
 
 @pytest.mark.parametrize("reason", ["asked", "forgotten"])
