@@ -72,7 +72,7 @@ class Desk:
             case m.Produce():
                 self.service.produce(asked, request, now)
                 if request.producer is not UNSET:
-                    self.members.produced(request.producer, now)
+                    self.members.producers.produced(request.producer, now)
             case m.Ack():
                 self.service.ack(asked, request, now)
             case m.Heartbeat():

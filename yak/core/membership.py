@@ -1,7 +1,5 @@
-"""Producers and members: how they come, are heard, fall silent and go.
+"""Members of groups: how they come, are heard, fall silent and go.  Producers: producers.py.
 
-* A producer that is silent for `producer_session_ms` is logged as gone; its sequences stay for
-  `producer_retention_ms`, and its next produce or heartbeat brings it back.
 * A member that is silent for its `session_ms` is logged as gone, and its partitions are shared
   out anew; what it had not acknowledged is delivered again to whoever then owns them.
 * The leader expires nobody while it has no lease, and gives everybody a full session when it has
@@ -21,6 +19,7 @@ from yak import messages as m
 from yak.config import Limits
 from yak.core import events as e
 from yak.core import groups, ops
+from yak.core.producers import Producers
 from yak.core.service import Service, check_name, unknown_member
 from yak.core.sessions import Sessions
 from yak.core.state import Group
@@ -43,28 +42,13 @@ class Membership:
         self.out = service.out
         self.limits = limits
         self.auto_create = auto_create
-        self._producers: Sessions[int] = Sessions()
+        self.producers = Producers(service, limits, now)
         self._members: Sessions[tuple[str, str]] = Sessions()
-        #: Gone producers, until they are forgotten.
-        self._gone: Sessions[int] = Sessions()
         #: The lease as it was at the last look; it may have lapsed and come back since.
         self._leased_until = float("-inf")
-        for number, producer in self.state.producers.items():
-            if producer.gone_ms is None:
-                self._producers.open(number, self._producer_session_s, now.mono)
-            else:
-                self._remember_gone(number, now)
         for name, group in self.state.groups.items():
             for member, info in group.members.items():
                 self._members.open((name, member), info.session_ms / 1000, now.mono)
-
-    @property
-    def _producer_session_s(self) -> float:
-        return self.limits.producer_session_ms / 1000
-
-    def _remember_gone(self, producer: int, now: Now) -> None:
-        """A new leader keeps it for the full time again: between two clocks nothing is sure."""
-        self._gone.open(producer, self.limits.producer_retention_ms / 1000, now.mono)
 
     # -- register --------------------------------------------------------------------------------
 
@@ -88,21 +72,11 @@ class Membership:
         self, asked: e.Asked, request: m.Register, topics: list[str], now: Now
     ) -> None:
         missing = self.topics.missing(topics, auto_create=self.auto_create)
-        if len(self.tail.producers) >= self.limits.max_producers:
-            raise Refused("OVERLOADED", f"max_producers is {self.limits.max_producers}")
+        self.producers.check_room()
         self.service.admit(now)
         self._create(missing, now)
         self.share_out_topics(missing, now)
-        number = self.tail.next_producer
-        op = self.pending.append(
-            ops.Register,
-            now,
-            role="producer",
-            client=request.client,
-            topics=topics,
-            producer=number,
-        )
-        self._producers.open(number, self._producer_session_s, now.mono)
+        number = self.producers.register(request.client, topics, now)
         known = {t: self.tail.topics[t] for t in topics}
         answer = m.ProducerAnswer(
             producer=number,
@@ -110,7 +84,7 @@ class Membership:
             topics={name: m.TopicSize(partitions=one.partitions) for name, one in known.items()},
             topic_ids={name: one.topic_id for name, one in known.items()},
         )
-        self.pending.when(op.index, asked.conn, request, answer, now)
+        self.pending.when(self.pending.last, asked.conn, request, answer, now)
 
     def _register_member(
         self, asked: e.Asked, request: m.Register, name: str, topics: list[str], now: Now
@@ -204,12 +178,7 @@ class Membership:
 
     def deregister(self, asked: e.Asked, request: m.Deregister, now: Now) -> None:
         if request.producer is not UNSET:
-            if request.producer not in self.tail.producers:
-                raise Refused("UNKNOWN_PRODUCER", f"producer {request.producer} is not registered")
-            self.service.admit(now)
-            self._producers.close(request.producer)
-            self._gone.close(request.producer)
-            self._log_gone(now, reason="asked", producer=request.producer)
+            self.producers.deregister(request.producer, now)
         else:
             name, member = group_and_member(request.group, request.member)
             self._known_member(name, member)
@@ -243,30 +212,9 @@ class Membership:
 
     # -- heartbeats ------------------------------------------------------------------------------
 
-    def produced(self, number: int, now: Now) -> None:
-        """A produce keeps its producer registered, and brings one back that was gone."""
-        self._producers.touch(number, now.mono)
-        self._bring_back(number, now)
-
-    def _bring_back(self, number: int, now: Now) -> None:
-        """A producer that was logged as gone is here again: that is logged too."""
-        producer = self.tail.producers[number]
-        if producer.gone_ms is None or not self.service.can_write(now):
-            return
-        self.pending.append(
-            ops.Register,
-            now,
-            role="producer",
-            client=producer.client,
-            topics=list(producer.topics),
-            producer=number,
-        )
-        self._gone.close(number)
-        self._producers.open(number, self._producer_session_s, now.mono)
-
     def heartbeat(self, asked: e.Asked, request: m.Heartbeat, now: Now) -> None:
         if request.producer is not UNSET:
-            self._producer_heartbeat(asked, request, request.producer, now)
+            self.producers.heartbeat(asked, request.producer, now)
             return
         name, member = group_and_member(request.group, request.member)
         generation = request.generation
@@ -316,16 +264,6 @@ class Membership:
             )
         return frees
 
-    def _producer_heartbeat(
-        self, asked: e.Asked, request: m.Heartbeat, number: int, now: Now
-    ) -> None:
-        if number not in self.tail.producers:
-            raise Refused("UNKNOWN_PRODUCER", f"producer {number} is not registered; register")
-        self.service.leased(now)
-        self._producers.touch(number, now.mono)
-        self._bring_back(number, now)
-        self.service.reply_leased(asked, m.Done(), now)
-
     # -- sharing out -----------------------------------------------------------------------------
 
     def share_out(self, names: Iterable[str], now: Now) -> None:
@@ -353,23 +291,12 @@ class Membership:
         if now.mono >= self._leased_until:
             return
         if lapsed:
-            self._producers.restart(now.mono)
+            self.producers.restart(now)
             self._members.restart(now.mono)
         if not self.service.can_write(now):
             return
-        self._expire_producers(now)
+        self.producers.expire(now)
         self._expire_members(now)
-
-    def _expire_producers(self, now: Now) -> None:
-        for number in self._producers.expired(now.mono):
-            if number in self.tail.producers:
-                self._log_gone(now, reason="expired", producer=number)
-                self._remember_gone(number, now)
-                self.out.append(e.Tell("producer_expired", {"producer": number}))
-        for number in self._gone.expired(now.mono):
-            producer = self.tail.producers.get(number)
-            if producer is not None and producer.gone_ms is not None:
-                self._log_gone(now, reason="forgotten", producer=number)
 
     def _expire_members(self, now: Now) -> None:
         affected = set()
@@ -379,13 +306,6 @@ class Membership:
                 affected.add(name)
                 self.out.append(e.Tell("member_expired", {"group": name, "member": member}))
         self.share_out(affected, now)
-
-    def next_deadline(self) -> float:
-        return min(
-            self._producers.next_deadline(),
-            self._members.next_deadline(),
-            self._gone.next_deadline(),
-        )
 
 
 def group_and_member(group: Any, member: Any) -> tuple[str, str]:

@@ -49,6 +49,9 @@ class Sessions(Generic[K]):
     def __contains__(self, key: K) -> bool:
         return key in self._known
 
+    def __len__(self) -> int:
+        return len(self._known)
+
     def restart(self, now: float) -> None:
         """Everybody gets a full session from now on."""
         for key, (session_s, _) in self._known.items():
@@ -56,17 +59,30 @@ class Sessions(Generic[K]):
         self._rebuild()
 
     def expired(self, now: float) -> Iterator[K]:
-        """Take out whoever has been silent for a whole session."""
-        while self._heap and self._heap[0][0] <= now:
-            _, _, key = heapq.heappop(self._heap)
+        """Take out whoever has been silent for a whole session, the longest silence first."""
+        while self._settle_first(now):
+            yield self._take_out()
+
+    def take_first(self) -> K | None:
+        """Take out whoever would expire first, early; None where there is nobody."""
+        return self._take_out() if self._settle_first(float("inf")) else None
+
+    def _settle_first(self, until: float) -> bool:
+        """Whether anybody's deadline is up to then; then the heap's first entry is the first's."""
+        while self._heap and self._heap[0][0] <= until:
+            when, _, key = self._heap[0]
             known = self._known.get(key)
-            if known is None:
-                continue
-            if known[1] > now:
+            if known is not None and known[1] <= when:
+                return True
+            heapq.heappop(self._heap)
+            if known is not None:
                 self._push(known[1], key)
-                continue
-            del self._known[key]
-            yield key
+        return False
+
+    def _take_out(self) -> K:
+        key = heapq.heappop(self._heap)[2]
+        del self._known[key]
+        return key
 
     def next_deadline(self) -> float:
         """When to look again, at the earliest."""

@@ -78,8 +78,19 @@ def test_who_comes_and_goes_leaves_nothing_behind() -> None:
     assert silent(sessions, 10_000 + 86_400) == ["b"]
 
 
+def test_the_first_is_taken_out_before_its_time() -> None:
+    sessions: Sessions[str] = Sessions()
+    for number, key in enumerate("abcd"):
+        sessions.open(key, 100, now=number)
+    sessions.close("a")
+    sessions.touch("b", 50)
+    assert [sessions.take_first() for _ in range(4)] == ["c", "d", "b", None]
+    assert not sessions
+    assert silent(sessions, 1000) == []
+
+
 STEP = st.tuples(
-    st.sampled_from(["open", "touch", "close", "restart", "look"]),
+    st.sampled_from(["open", "touch", "close", "restart", "look", "take"]),
     st.sampled_from("abc"),
     st.integers(0, 8),
 )
@@ -105,10 +116,17 @@ def test_beside_a_plain_dict_of_deadlines(steps: list[tuple[str, str, int]]) -> 
         elif what == "restart":
             sessions.restart(now)
             model = {k: (length, now + length) for k, (length, _) in model.items()}
+        elif what == "take":
+            taken = sessions.take_first()
+            first = min((deadline for _, deadline in model.values()), default=None)
+            assert (taken is None) == (first is None)
+            if taken is not None:
+                assert model.pop(taken)[1] == first
         else:
             gone = sorted(k for k, (_, deadline) in model.items() if deadline <= now)
             assert silent(sessions, now) == gone
             for k in gone:
                 del model[k]
         assert all((k in sessions) == (k in model) for k in "abc")
+        assert len(sessions) == len(model)
         assert sessions.next_deadline() <= min((d for _, d in model.values()), default=float("inf"))
