@@ -18,6 +18,8 @@ Rules:
 * A request that names a `topic_id` means that topic, and none that was made under its name since.
 * `status` asks every broker for itself and never the leader for another: it works while there
   is no leader, and says of each broker that does not answer why not.
+* `coordinator`, `elect` and `adopt` ask yak-zk, whose address is theirs to name: they work while
+  no broker does.
 * `Admin` is `AsyncAdmin` on a thread with a loop of its own, for code that awaits nothing.
 
 Not here: records, and anything that is shown.
@@ -40,13 +42,10 @@ from yak import errors
 from yak import messages as m
 from yak.config import DEFAULT_BOOTSTRAP
 from yak.errors import RetriableError, YakError
-from yak.model import Address, TopicPartition, parse_address, parse_addresses
+from yak.model import TopicPartition, parse_address, parse_addresses
 from yak.net.cluster import Cluster
-from yak.net.connection import Connection
 from yak.net.loop_thread import LoopThread
-
-#: How long one broker may take to say how it is, in seconds.
-PROBE_S: Final = 2.0
+from yak.net.reports import ClusterReport, ask_one, order, probe, registered, together
 
 #: How long the leader is waited for where another broker's word will do, in seconds.
 LEADER_S: Final = 2.0
@@ -57,36 +56,6 @@ LEADER_S: Final = 2.0
 Place: TypeAlias = Literal["beginning", "end"] | int | datetime
 
 A = TypeVar("A", bound=m.Answer)
-
-
-class BrokerReport(msgspec.Struct, kw_only=True, frozen=True):
-    """One broker's own word.  Either `status` is there, or `error` says why it is not.
-
-    id: None for an address of the bootstrap list that never answered and that no other broker
-    has named.
-    """
-
-    id: int | None
-    address: Address
-    status: m.StatusAnswer | None = None
-    error: str = ""
-
-
-class ClusterReport(msgspec.Struct, kw_only=True, frozen=True):
-    """What the brokers say, taken together: the word of those with the highest epoch counts."""
-
-    cluster: str | None
-    epoch: int
-    leader: int | None
-    isr: list[int]
-    brokers: list[BrokerReport]
-
-    def broker(self, broker_id: int | None) -> m.StatusAnswer | None:
-        """That broker's status, if it answered."""
-        for report in self.brokers:
-            if report.id is not None and report.id == broker_id:
-                return report.status
-        return None
 
 
 class PartitionReport(msgspec.Struct, kw_only=True, frozen=True):
@@ -343,17 +312,17 @@ class AsyncAdmin:
     async def status(self) -> ClusterReport:
         """Every broker's own word.  Raises RetriableError if not a single one answers."""
         asked = dict.fromkeys(self._addresses)
-        reports = await asyncio.gather(*(_probe(address) for address in asked))
-        known = await self._registered(reports)
+        reports = await asyncio.gather(*(probe(address) for address in asked))
+        known = await registered(reports)
         more = [address for address in known if address not in asked]
-        reports += await asyncio.gather(*(_probe(address) for address in more))
+        reports += await asyncio.gather(*(probe(address) for address in more))
         if not any(report.status for report in reports):
             raise RetriableError(
                 "no broker answers: " + "; ".join(report.error for report in reports),
                 name="CONNECTION",
                 hint="is the cluster running, and is --bootstrap its address?",
             )
-        return _together(reports, known)
+        return together(reports, known)
 
     async def brokers(self) -> list[m.BrokerEntry]:
         """Every broker that the cluster has known, as any one of them says."""
@@ -362,20 +331,37 @@ class AsyncAdmin:
 
     async def coordinator(self, address: str) -> m.CoordinatorStatus:
         """What yak-zk says of itself: who lives, and the last elections with their reasons."""
-        return await _ask_one(parse_address(address), m.Status(id=0), m.CoordinatorStatus)
+        return await ask_one(parse_address(address), m.Status(id=0), m.CoordinatorStatus)
 
-    async def _registered(self, reports: Sequence[BrokerReport]) -> dict[Address, int]:
-        """Every broker that the cluster has ever known, asked of one that answered just now."""
-        for report in reports:
-            if report.status is not None:
-                try:
-                    answer = await _ask_one(
-                        report.address, m.Metadata(id=0, topics=[]), m.MetadataAnswer
-                    )
-                except YakError:
-                    continue
-                return {Address(b.host, b.port): b.id for b in answer.brokers}
-        return {}
+    async def elect(self, address: str, broker: int, *, plan: str | None = None) -> m.OrderAnswer:
+        """Order, of yak-zk at this address, that a broker leads.
+
+        plan: that of an answer to this very call without one, which changes nothing and says
+        what would be done, and what may be lost.
+        """
+        request = m.Elect(id=0, broker=broker, plan=_or_unset(plan))
+        return await order(parse_address(address), request, timeout_s=self._timeout_s)
+
+    async def adopt(
+        self,
+        address: str,
+        cluster: str | None = None,
+        isr: Collection[int] | None = None,
+        *,
+        plan: str | None = None,
+    ) -> m.OrderAnswer:
+        """Order that the yak-zk at this address takes over a cluster whose brokers it refused.
+
+        cluster: the only one, if left out.  isr: which of its brokers must have come before one
+        is elected; all, if left out.  plan: as in `elect`.
+        """
+        request = m.Adopt(
+            id=0,
+            cluster=_or_unset(cluster),
+            isr=UNSET if isr is None else sorted(isr),
+            plan=_or_unset(plan),
+        )
+        return await order(parse_address(address), request, timeout_s=self._timeout_s)
 
     async def _ask_leader(self, request: m.Request, answer_type: type[A]) -> A:
         answer, _ = await self._cluster.ask_leader(request, answer_type, timeout_s=self._timeout_s)
@@ -394,48 +380,8 @@ class AsyncAdmin:
         return answer
 
 
-def _or_unset(topic_id: str | None) -> str | msgspec.UnsetType:
-    return UNSET if topic_id is None else topic_id
-
-
-async def _ask_one(address: Address, request: m.Request, answer_type: type[A]) -> A:
-    """One question on a connection of its own, without a second try."""
-    connection = await Connection.open(address, timeout_s=PROBE_S)
-    try:
-        answer, _ = await connection.ask(request, answer_type, timeout_s=PROBE_S)
-    finally:
-        connection.close()
-    return answer
-
-
-async def _probe(address: Address) -> BrokerReport:
-    try:
-        status = await _ask_one(address, m.Status(id=0), m.StatusAnswer)
-    except YakError as e:
-        return BrokerReport(id=None, address=address, error=str(e))
-    return BrokerReport(id=status.broker, address=address, status=status)
-
-
-def _together(reports: Sequence[BrokerReport], known: Mapping[Address, int]) -> ClusterReport:
-    """One report of all: each broker once, and the word of the highest epoch on who leads.
-
-    An address that nobody knows and that does not answer is none of the cluster's brokers: the
-    default bootstrap list names three, and a cluster may have one.
-    """
-    brokers: dict[int, BrokerReport] = {}
-    for report in reports:
-        broker_id = report.id if report.id is not None else known.get(report.address)
-        if broker_id is not None and (broker_id not in brokers or report.status is not None):
-            brokers[broker_id] = msgspec.structs.replace(report, id=broker_id)
-    words = [report.status for report in brokers.values() if report.status is not None]
-    best = max(words, key=lambda word: (word.epoch, word.broker == word.leader))
-    return ClusterReport(
-        cluster=best.cluster,
-        epoch=best.epoch,
-        leader=best.leader,
-        isr=best.isr,
-        brokers=[brokers[broker_id] for broker_id in sorted(brokers)],
-    )
+def _or_unset(name: str | None) -> str | msgspec.UnsetType:
+    return UNSET if name is None else name
 
 
 class Admin:
@@ -548,3 +494,18 @@ class Admin:
     def coordinator(self, address: str) -> m.CoordinatorStatus:
         """As AsyncAdmin's."""
         return self._loop.call(self._admin.coordinator(address))
+
+    def elect(self, address: str, broker: int, *, plan: str | None = None) -> m.OrderAnswer:
+        """As AsyncAdmin's."""
+        return self._loop.call(self._admin.elect(address, broker, plan=plan))
+
+    def adopt(
+        self,
+        address: str,
+        cluster: str | None = None,
+        isr: Collection[int] | None = None,
+        *,
+        plan: str | None = None,
+    ) -> m.OrderAnswer:
+        """As AsyncAdmin's."""
+        return self._loop.call(self._admin.adopt(address, cluster, isr, plan=plan))

@@ -22,7 +22,7 @@ from yak.commands.running import enter
 
 #: command, the name of its module and its function -> the line that `yak --help` shows
 _COMMANDS: Final[Mapping[str, str]] = {
-    "zk": "Run the coordinator.",
+    "zk": "Run the coordinator; ask it, give it an order.",
     "broker": "Run a broker.",
     "produce": "Send lines to a topic.",
     "consume": "Print a topic's records.",

@@ -22,8 +22,9 @@ import click
 from scripts.demo import proof
 from scripts.demo.processes import COMMAND_LIMIT_S, Failure, Process, command, run
 from scripts.demo.text import Text, make_text
-from yak.admin import Admin, ClusterReport
+from yak.admin import Admin
 from yak.errors import YakError
+from yak.net.reports import ClusterReport
 
 BROKERS: Final = (1, 2, 3)
 TOPIC: Final = "lines"

@@ -15,6 +15,7 @@ from yak import admin as admin_module
 from yak import errors
 from yak.admin import Admin, AsyncAdmin, Place
 from yak.errors import RetriableError, YakError
+from yak.net import reports
 
 pytestmark = pytest.mark.asyncio
 
@@ -303,7 +304,7 @@ async def test_status_counts_the_word_of_the_highest_epoch() -> None:
 
 
 async def test_an_address_that_nobody_knows_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(admin_module, "PROBE_S", 0.2)
+    monkeypatch.setattr(reports, "PROBE_S", 0.2)
     async with FakeBroker(7) as stranger, _three() as (one, _, _third):
         stranger.on("status", lambda _: SILENT)
         async with _ask(one, stranger) as admin:
@@ -338,6 +339,56 @@ async def test_a_coordinator_s_own_word() -> None:
         )  # fmt: skip
         status = await admin.coordinator(str(zk.address))
         assert status.elections[-1].reason == "lowest"
+
+
+def _order(**members: Any) -> dict[str, Any]:
+    return {
+        "done": False, "plan": "p1", "would": "x", "losses": [], "cluster": "c", "epoch": 4,
+        "leader": 2, "isr": [1, 2], "brokers": [], **members,
+    }  # fmt: skip
+
+
+async def test_an_order_is_looked_at_and_given_with_its_plan() -> None:
+    async with FakeBroker() as zk, AsyncAdmin("127.0.0.1:1") as admin:
+        zk.on("elect", answer(**_order()), answer(**_order(done=True)))
+        zk.on("adopt", answer(**_order()))
+        look = await admin.elect(str(zk.address), 2)
+        assert (await admin.elect(str(zk.address), 2, plan=look.plan)).done
+        await admin.adopt(str(zk.address))
+        await admin.adopt(str(zk.address), "c9", [3, 1], plan="p1")
+        asked = [{k: v for k, v in ask.request.items() if k != "id"} for ask in zk.asked]
+        assert asked == [
+            {"type": "elect", "broker": 2},
+            {"type": "elect", "broker": 2, "plan": "p1"},
+            {"type": "adopt"},
+            {"type": "adopt", "cluster": "c9", "isr": [1, 3], "plan": "p1"},
+        ]
+
+
+async def test_an_order_waits_while_yak_zk_waits_and_no_other_refusal_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(reports, "ORDER_AGAIN_S", 0.001)
+    async with FakeBroker() as zk, AsyncAdmin("127.0.0.1:1", timeout_s=5.0) as admin:
+        stale = refuse("STALE_EPOCH", retriable=True)
+        zk.on("elect", refuse("NO_LEADER"), refuse("NO_LEADER"), answer(**_order()), stale)
+        assert (await admin.elect(str(zk.address), 2)).plan == "p1"
+        with pytest.raises(YakError) as raised:
+            await admin.elect(str(zk.address), 2, plan="p1")
+        assert raised.value.name == "STALE_EPOCH"
+        assert len(zk.asked) == 4
+    async with FakeBroker() as zk, AsyncAdmin("127.0.0.1:1", timeout_s=0.0) as admin:
+        zk.on("elect", refuse("NO_LEADER"))
+        with pytest.raises(RetriableError):
+            await admin.elect(str(zk.address), 2)
+
+
+async def test_an_order_whose_answer_was_lost_is_not_given_twice() -> None:
+    async with FakeBroker() as zk, AsyncAdmin("127.0.0.1:1") as admin:
+        zk.on("elect", lambda _: DROP)
+        with pytest.raises(RetriableError):
+            await admin.elect(str(zk.address), 2, plan="p1")
+        assert len(zk.asked) == 1
 
 
 async def test_the_facade_runs_without_a_loop() -> None:

@@ -17,10 +17,11 @@ from __future__ import annotations
 
 import click
 
-from yak.admin import Admin, BrokerReport, ClusterReport
+from yak.admin import Admin
 from yak.commands.options import ADDRESS, examples, option_bootstrap, option_json
 from yak.commands.output import Cell, echo_json, table
 from yak.messages import CoordinatorStatus
+from yak.net.reports import BrokerReport, ClusterReport
 
 
 @click.command(

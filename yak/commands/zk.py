@@ -2,7 +2,10 @@
 
 Settings that cannot work together are refused here, with the reason, before anything starts.
 
-Not here: what the coordinator does (yak.zookeeper), and what the settings are for (yak.config).
+`yak zk status|elect|adopt` ask the one that runs; they take none of the process's options.
+
+Not here: what the coordinator does (yak.zookeeper), and what the settings are for (yak.config);
+nor what an operator asks and orders (zk_orders.py).
 """
 
 from __future__ import annotations
@@ -11,7 +14,9 @@ from pathlib import Path
 from typing import Final
 
 import click
+from click.core import ParameterSource
 
+from yak.commands import zk_orders
 from yak.commands.options import COUNT, SIZE, examples, option_version
 from yak.commands.running import run
 from yak.config import CoordinatorConfig, Settings
@@ -20,12 +25,15 @@ from yak.model import MAX_PORT
 _DEFAULTS: Final = Settings()
 
 
-@click.command(
+@click.group(
+    invoke_without_command=True,
     context_settings={"auto_envvar_prefix": "YAK_ZK"},
     epilog=examples(
         "yak-zk",
         "yak-zk --port 0 --data-dir /tmp/zk       any free port; it is printed",
         "yak-zk --min-insync-replicas 1           a single broker may acknowledge alone",
+        "yak-zk status                            who is here, who was refused, who leads and why",
+        "yak-zk elect 2 --dry-run                 what would happen if broker 2 led",
     ),
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
@@ -107,7 +115,10 @@ _DEFAULTS: Final = Settings()
     help="A leader that resigned is passed over for this long.",
 )
 @option_version
+@click.pass_context
 def zk(
+    context: click.Context,
+    /,
     *,
     host: str,
     port: int,
@@ -116,7 +127,13 @@ def zk(
     cooldown_ms: int,
     **settings: int,
 ) -> None:
-    """Run yak-zk, the coordinator: it knows who lives, who is in sync, and who leads."""
+    """Run yak-zk, the coordinator: it knows who lives, who is in sync, and who leads.
+
+    With a command, ask the yak-zk that runs, or give it an order.
+    """
+    if context.invoked_subcommand is not None:
+        _check_alone(context)
+        return
     agreed = Settings(**settings)
     problem = settings_problem(agreed)
     if problem:
@@ -132,6 +149,22 @@ def zk(
     from yak import zookeeper
 
     run(zookeeper.run(config))
+
+
+def _check_alone(context: click.Context) -> None:
+    """An option of the process before a command would be lost without a word."""
+    for option in context.command.params:
+        name = option.name or ""
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(
+                f"{option.opts[0]} is for running yak-zk; `{context.invoked_subcommand}` has "
+                "options of its own, after its name"
+            )
+
+
+zk.add_command(zk_orders.status)
+zk.add_command(zk_orders.elect)
+zk.add_command(zk_orders.adopt)
 
 
 def settings_problem(settings: Settings) -> str | None:

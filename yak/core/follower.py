@@ -136,7 +136,9 @@ class Follower:
         self.out.append(
             e.Halt(
                 f"leader {self.leader} of epoch {self.epoch} {what}, but {committed} is committed "
-                f"here and the log ends before {self.log.next}"
+                f"here and the log ends before {self.log.next}.  Was that election ordered (`yak "
+                "zk status`)? Then start this broker again, with an empty --data-dir if it stops "
+                "here once more. Else keep the files: what was committed has been lost somewhere"
             )
         )
 

@@ -9,10 +9,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from yak import messages as m
-from yak.admin import BrokerReport, ClusterReport
 from yak.commands.status import status
 from yak.config import Settings
 from yak.model import Address
+from yak.net.reports import BrokerReport, ClusterReport
 
 
 def _word(broker: int, role: str, log_end: int = 61) -> m.StatusAnswer:
