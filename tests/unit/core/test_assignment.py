@@ -129,3 +129,75 @@ def test_with_one_subscription_as_few_as_possible_move(
     quotas = [least + 1] * extra + [least] * (size - extra)
     too_many = sum(max(0, have - quota) for have, quota in zip(held, quotas, strict=True))
     assert sum(current[where] != owner for where, owner in after.items()) == too_many
+
+
+def is_balanced(shared: Mapping[TopicPartition, str], members: Mapping[str, set[str]]) -> bool:
+    loads = Counter(shared.values())
+    return all(
+        loads[owner] <= loads[other] + 1
+        for (topic, _), owner in shared.items()
+        for other, topics in members.items()
+        if topic in topics
+    )
+
+
+def moved(
+    before: Mapping[TopicPartition, str],
+    after: Mapping[TopicPartition, str],
+    members: Mapping[str, set[str]],
+) -> list[TopicPartition]:
+    """What left an owner that could have kept it."""
+    return [
+        where
+        for where, owner in before.items()
+        if where in after and after[where] != owner and where[0] in members.get(owner, ())
+    ]
+
+
+@given(st.sets(st.sampled_from("abcdefg"), min_size=2), PARTITIONS, CURRENT, st.data())
+def test_who_leaves_moves_only_what_was_its_own(
+    names: set[str],
+    partitions: Mapping[str, int],
+    current: Mapping[TopicPartition, str],
+    data: st.DataObject,
+) -> None:
+    members = {name: {"t", "u"} for name in names}
+    before = assign(members, partitions, current)
+    del members[data.draw(st.sampled_from(sorted(names)))]
+    assert moved(before, assign(members, partitions, before), members) == []
+
+
+@given(st.sets(st.sampled_from("abcdef")), PARTITIONS, CURRENT)
+def test_who_comes_takes_its_share_and_nobody_else_gains(
+    names: set[str], partitions: Mapping[str, int], current: Mapping[TopicPartition, str]
+) -> None:
+    members = {name: {"t", "u"} for name in names}
+    before = assign(members, partitions, current)
+    members["new"] = {"t", "u"}
+    after = assign(members, partitions, before)
+    assert {after[where] for where in moved(before, after, members)} <= {"new"}
+
+
+@given(MEMBERS, PARTITIONS, st.sampled_from(["t", "u", "v"]), st.integers(1, 9))
+def test_new_partitions_move_old_ones_only_for_balance(
+    members: Mapping[str, set[str]], partitions: Mapping[str, int], topic: str, more: int
+) -> None:
+    """Handed to the idlest, they are the last to make anybody the busiest."""
+    before = assign(members, partitions, {})
+    grown = {**partitions, topic: partitions.get(topic, 0) + more}
+    after = assign(members, grown, before)
+    assert is_balanced(after, members)
+    if len({frozenset(topics) for topics in members.values()}) == 1:
+        assert moved(before, after, members) == []
+
+
+def test_a_thousand_topics_of_different_subscribers_take_well_under_a_second() -> None:
+    topics = [f"t{i:03}" for i in range(1000)]
+    members = {f"m{i:02}": set(topics[i : i + 400] + topics[: i * 7]) for i in range(60)}
+    partitions = dict.fromkeys(topics, 10)
+    started = process_time()
+    before = assign(members, partitions, {})
+    gone = members.pop("m30")
+    after = assign(members, partitions, before)
+    assert assign({**members, "m30": gone}, partitions, after)
+    assert process_time() - started < 3.0
