@@ -10,6 +10,7 @@ import json
 import random
 import signal
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +55,8 @@ class Crew:
         #: What clients met that they should not have.
         self.deaths: list[str] = []
         self.started = 0
+        #: How many of a kind were "started", "left", "killed", "stopped".
+        self._counts: Counter[str] = Counter()
         self._cluster = cluster
         self._notes_dir = notes_dir
         self._notes = notes
@@ -80,6 +83,7 @@ class Crew:
         )
         client = Client(proc, kind, list(topics), group, process, since=time.monotonic())
         self.clients[proc] = client
+        self._counts[f"{kind}s started"] += 1
         self._tell("starts", client)
         return client
 
@@ -109,17 +113,20 @@ class Crew:
     def leave(self, client: Client) -> None:
         """SIGTERM: it finishes what is under way."""
         self._tell("is told to leave", client)
+        self._counts[f"{client.kind}s left"] += 1
         client.state, client.since = "leaving", time.monotonic()
         client.process.signal(signal.SIGTERM)
 
     def kill(self, client: Client) -> None:
         self._tell("is killed", client)
+        self._counts[f"{client.kind}s killed"] += 1
         client.state = "killed"
         client.process.kill()
 
     def stop(self, client: Client) -> None:
         """SIGSTOP."""
         self._tell("is stopped", client)
+        self._counts[f"{client.kind}s stopped"] += 1
         client.state, client.since = "stopped", time.monotonic()
         client.process.pause()
 
@@ -172,6 +179,10 @@ class Crew:
             return not [c for c in self.clients.values() if c.kind in kinds]
 
         wait_until(gone, f"every {' and '.join(kinds)} has left", LEAVE_S + 10)
+
+    def figures(self) -> dict[str, int]:
+        """Of each kind, how many came, left, were killed, were stopped for a while."""
+        return dict(sorted(self._counts.items()))
 
     def pids(self) -> dict[str, int]:
         """Of those that run, for the sampler."""

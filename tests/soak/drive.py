@@ -1,9 +1,10 @@
 """A long run: everything comes and goes while one broker after another is restarted.
 
-    with a cluster of real processes (yak-zk, three brokers, everything small: segments, logs)
+    with a cluster of real processes (yak-zk, three brokers, everything small: house.py)
         two groups read all steady topics, from their beginning to the end of the run
         producers, members, topics and groups come and go at random, by the seed
-        faults.py restarts the brokers, judge.py judges, samples.py watches what it costs
+        faults.py restarts the brokers and wipes their directories
+        judge.py judges, samples.py watches what it costs
 
 The last sixth of the run goes on without faults of brokers, so that each process has a life that
 is long enough to show a leak.  Then all producers leave, every group has to come to the end of
@@ -23,6 +24,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.soak import house
 from tests.soak import samples as costs
 from tests.soak.crew import Client, Crew
 from tests.soak.faults import Faults
@@ -36,6 +38,8 @@ from tests.support.process import wait_until
 
 GROUPS = ("all", "twin")
 STEADY = ("steady-a", "steady-b", "steady-c")
+#: Steady, and it keeps seconds.
+BRIEF = "brief"
 #: Passing topics at one time.
 PASSING = 3
 #: A group has come to its end within this, once nobody writes any more.
@@ -48,13 +52,11 @@ TICK_S = 0.1
 ZK_OPTIONS = (
     *("--heartbeat-ms", "250", "--session-ms", "2000", "--lease-ms", "1300"),
     *("--replica-lag-ms", "1500", "--resign-ms", "3000", "--cooldown-ms", "2000"),
-    *("--oplog-segment-bytes", "256KiB"),
 )
 BROKER_OPTIONS = (
     "--no-auto-create",  # topics live by this run's word alone
     *("--producer-session-ms", "5000", "--producer-retention-ms", "60000"),
 )
-TOPIC_CONFIG = {"segment_bytes": 32 * 1024}
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ class Plan:
     """rate: records a second, in all.  step_s, fault_s: from and to, between two steps or faults.
 
     stop_s: how long a stopped client stays so; session_ms: of members, below that.
+    away_s: the longest that a broker stays ended: so long that its log is not enough any more.
     """
 
     seconds: float
@@ -73,13 +76,15 @@ class Plan:
     sample_s: float = 5.0
     session_ms: int = 5000
     stop_s: float = 8.0
+    away_s: float = 15.0
+    house: house.House = house.LONG
 
     @classmethod
     def short(cls, seconds: float, seed: int) -> Plan:
         """Everything closer together, for a run of about a minute."""
         return cls(
             seconds, seed, step_s=(0.2, 1.5), fault_s=(0.5, 2.0), sample_s=1.0,
-            session_ms=3000, stop_s=5.0,
+            session_ms=3000, stop_s=5.0, away_s=4.0, house=house.SHORT,
         )  # fmt: skip
 
 
@@ -133,13 +138,14 @@ class Drive:
         self._cluster_dir.mkdir()
         self.cluster = Cluster(
             self._cluster_dir,
-            zk_options=ZK_OPTIONS,
-            broker_options=BROKER_OPTIONS,
+            zk_options=(*ZK_OPTIONS, *plan.house.zk_options()),
+            broker_options=(*BROKER_OPTIONS, *plan.house.broker_options()),
             fsync=plan.fsync,
         )
         self._chance = random.Random(plan.seed)
         self._number = 0
         self._troubles: list[str] = []
+        self._stories = house.Stories()
 
     @contextlib.contextmanager
     def _sampled(self) -> Iterator[costs.Sampler]:
@@ -168,8 +174,11 @@ class Drive:
         plan = self.plan
         with self.cluster as cluster, Notes(self._notes_dir / "run.notes", "run") as notes:
             self._crew = Crew(cluster, self._notes_dir, notes, random.Random(plan.seed + 1))
-            self._topics = Topics(cluster, random.Random(plan.seed + 2), TOPIC_CONFIG)
-            self._faults = Faults(cluster, notes, random.Random(plan.seed + 3), plan.fault_s)
+            self._topics = Topics(cluster, random.Random(plan.seed + 2), plan.house)
+            self._faults = Faults(
+                cluster, notes, random.Random(plan.seed + 3), plan.fault_s, away_s=plan.away_s,
+                before_wipe=lambda broker: self._stories.read(cluster.data_dir(broker)),
+            )  # fmt: skip
             with self._sampled() as sampler, contextlib.closing(self._topics):
                 try:
                     self._begin()
@@ -184,6 +193,9 @@ class Drive:
             epoch = cluster.epoch()
             self._read_everything()
             self._end_processes()
+        for broker in self.cluster.ids:
+            self._stories.read(self.cluster.data_dir(broker))
+        self._troubles += self._stories.amiss
         began = time.monotonic()
         lives = self._topics.lives
         verdict = judge(read_notes(self._notes_dir), lives, began)
@@ -205,6 +217,11 @@ class Drive:
             topic = self._topics.make(name, self._chance.randint(2, 4), steady=True)
             topic.groups = list(GROUPS)
             topic.life.groups = frozenset(GROUPS)
+        brief = self._topics.make(BRIEF, 2, steady=True, forgets=True)
+        brief.groups = ["of-brief"]
+        self._crew.start("consumer", [BRIEF], "of-brief", session_ms=self.plan.session_ms)
+        self._crew.start("reader", [BRIEF])
+        self._crew.start("producer", [BRIEF], rate=self.plan.rate / 8, keyed=True)
         steady = list(STEADY)
         for group in GROUPS:
             self._crew.start("consumer", steady, group, session_ms=self.plan.session_ms)
@@ -260,6 +277,7 @@ class Drive:
             for group in topic.groups:
                 self._wait_caught_up(topic, group, names)
         self._topics.look_at_groups()
+        self._topics.keep_all()
         self._crew.dismiss("consumer", "member", "reader")
         self._troubles += self._crew.deaths
         self.cluster.wait_level()
@@ -315,14 +333,16 @@ class Drive:
             "set aside": verdict.set_aside,
             "faults": faults.turns,
             "restarts": faults.restarts,
+            **dict(sorted(faults.made.items())),
             "in sync again, median": f"{healed[len(healed) // 2]:.1f} s" if healed else "-",
             "in sync again, worst": f"{healed[-1]:.1f} s" if healed else "-",
             "elections": epoch,
+            **self._stories.figures(),
             "rebalances": sum(self._topics.generations.values()),
             "groups": len(self._topics.generations),
             "clients": self._crew.started,
+            **self._crew.figures(),
             **{f"topics {k}" if " " not in k else k: v for k, v in counts.items()},
-            "not spoken yet": ", ".join(sorted(self._topics.unspoken)) or "-",
         }
 
     # -- steps -------------------------------------------------------------------------------------
@@ -383,7 +403,9 @@ class Drive:
         if len(self._passing()) >= PASSING:
             return
         self._number += 1
-        topic = self._topics.make(f"passing-{self._number}", self._chance.randint(1, 4))
+        forgets = self._chance.random() < 0.25
+        name = f"passing-{self._number}"
+        topic = self._topics.make(name, self._chance.randint(1, 4), forgets=forgets)
         group = f"of-{topic.name}"
         topic.groups = [group]
         topic.life.groups = frozenset([group])
@@ -397,11 +419,11 @@ class Drive:
         if not passing:
             return
         topic = self._chance.choice(passing)
-        way = self._chance.choice(["orderly", "under clients"])
+        way = self._chance.choice(["orderly", "under clients", "again"])
         clients = self._crew.find("consumer", "producer", "raw", topic=topic.name)
         if way == "again":
             self._topics.delete(topic)
-            again = self._topics.make(topic.name, topic.partitions)
+            again = self._topics.make(topic.name, topic.partitions, forgets=topic.life.forgets)
             again.groups = topic.groups
             again.life.groups = frozenset(topic.groups)
             return

@@ -3,6 +3,7 @@
     terminate   SIGTERM, as an operator restarts it; it has to exit with 0
     kill        kill -9
     pause       SIGSTOP for longer than a session, then SIGCONT
+    wipe        kill -9, and its directory is removed: it has to copy everything
 
 and now and then yak-zk is killed and started again.  A turn ends when every broker is in sync
 again; only then comes the next.  That this happens, in a time that is noted, is a part of what
@@ -14,7 +15,9 @@ from __future__ import annotations
 
 import itertools
 import random
+import shutil
 import time
+from collections import Counter
 from collections.abc import Callable
 
 from tests.soak.notes import Notes
@@ -26,24 +29,39 @@ IN_SYNC_S = 120.0
 ZK_EVERY = 7
 #: A broker that is stopped stays so for this long: above every session of the soak's yak-zk.
 PAUSE_S = 4.0
+#: The order of means.  Its length is odd, so that each meets the leader in every second round.
+MEANS = ("terminate", "kill", "wipe", "kill", "terminate", "pause", "wipe")
 
 
 class Faults:
     """See the module's text.  `tick` it often; `heal` at the end."""
 
     def __init__(
-        self, cluster: Cluster, notes: Notes, chance: random.Random, pause_s: tuple[float, float]
+        self,
+        cluster: Cluster,
+        notes: Notes,
+        chance: random.Random,
+        pause_s: tuple[float, float],
+        *,
+        away_s: float,
+        before_wipe: Callable[[int], None],
     ) -> None:
-        """pause_s: between a turn's end and the next one's beginning, from and to."""
+        """pause_s: between a turn's end and the next one's beginning, from and to.
+
+        away_s: the longest that a broker stays ended.  before_wipe: told whose directory goes.
+        """
         self.turns = 0
-        self.restarts = 0
+        #: Of each means, "leader MEANS" and "follower MEANS", and of yak-zk.
+        self.made: Counter[str] = Counter()
         #: Seconds from the fault until all were in sync again.
         self.healed_s: list[float] = []
         self._cluster = cluster
         self._notes = notes
         self._chance = chance
         self._pause_s = pause_s
-        self._means = itertools.cycle(["terminate", "kill", "kill", "terminate", "pause"])
+        self._absences = (0.0, 0.5, 2.0, away_s)
+        self._before_wipe = before_wipe
+        self._means = itertools.cycle(MEANS)
         self._others = itertools.cycle(cluster.ids)
         self._next_at = self._later()
         self._began = 0.0
@@ -78,27 +96,41 @@ class Faults:
             time.sleep(0.05)
         self._cluster.wait_isr(self._cluster.ids, IN_SYNC_S)
 
+    @property
+    def restarts(self) -> int:
+        """Of brokers."""
+        return sum(n for what, n in self.made.items() if "pause" not in what and "zk" not in what)
+
     def _strike(self, now: float) -> None:
+        """All are in sync now: whoever is struck, the others hold what is committed."""
         self.turns += 1
-        leader = self._cluster.leader() if self.turns % 2 else None
-        broker = next(self._others) if leader is None else leader
+        leader = self._cluster.leader()
+        broker = next(self._others) if leader is None or self.turns % 2 == 0 else leader
         means = next(self._means)
+        self.made[f"{'leader' if broker == leader else 'follower'} {means}"] += 1
         self._began = now
         if self.turns % ZK_EVERY == 0:
+            self.made["yak-zk kill"] += 1
             self._cluster.restart_zk()
         if means == "pause":
             self._cluster.pause(broker)
             self._cure = now + PAUSE_S, lambda: self._cluster.resume(broker)
         else:
-            self.restarts += 1
-            if means == "kill":
-                self._cluster.kill(broker)
-            else:
-                code = self._cluster.terminate(broker)
-                assert code == 0, f"broker {broker} ended with {code} on SIGTERM"
-            after = self._chance.choice([0.0, 0.5, 2.0])
+            self._end(broker, means)
+            after = self._chance.choice(self._absences)
             self._cure = now + after, lambda: self._cluster.start(broker)
         self._notes.add("fault", name=f"{means} {broker}", t0=now, t1=time.monotonic())
+
+    def _end(self, broker: int, means: str) -> None:
+        if means == "terminate":
+            code = self._cluster.terminate(broker)
+            assert code == 0, f"broker {broker} ended with {code} on SIGTERM"
+            return
+        self._cluster.kill(broker)
+        if means == "wipe":
+            self._before_wipe(broker)
+            shutil.rmtree(self._cluster.data_dir(broker))
+            self._cluster.tell(f"the directory of broker {broker} is removed")
 
     def _look_whether_healed(self, now: float) -> None:
         leader = self._cluster.leader()

@@ -21,8 +21,9 @@ and made again) is set aside and counted.
     two-holders    two members of a group held one partition at one time
 
 Closing reads, one of each replica, are given for topics that live to the end; offsets below the
-log's start are nobody's loss there.  A member that was stopped, or expelled, may hand out what it
-had fetched before: what it is handed then is not `again`.
+log's start are nobody's loss there.  In a topic that forgets, a reader may find that what it would
+have read next is gone: nothing is jumped over, `skipped` or `missed` there.  A member that was
+stopped, or expelled, may hand out what it had fetched before: that is not `again`.
 
 Everything is as the notes have it; the judge never asks the cluster.
 """
@@ -48,6 +49,7 @@ class Life:
 
     closing: replica -> partition -> offset -> value.  starts: the log starts then.
     groups: those that lived to the end, and began at the beginning.
+    forgets: its retention may be faster than who reads it.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Life:
     closing: dict[str, dict[int, dict[int, str]]] = field(default_factory=dict)
     starts: dict[int, int] = field(default_factory=dict)
     groups: frozenset[str] = frozenset()
+    forgets: bool = False
 
     def may_have(self, t0: float, t1: float) -> bool:
         """Whether a send of that time can have reached it."""
@@ -349,7 +352,7 @@ class _OneLife:
                     continue
                 if offset <= last:
                     self._add("poll-order", f"[{part}] {proc} went from {last} to {offset}")
-                elif skipped := self._between(part, last, offset):
+                elif not self.life.forgets and (skipped := self._between(part, last, offset)):
                     self._add("poll-order", f"[{part}] {proc} at {last} jumped over {skipped[:5]}")
 
     def _groups(self) -> None:
@@ -367,6 +370,8 @@ class _OneLife:
                 if acked_at < poll["t0"] and not self._is_dazed(poll):
                     when = f"acknowledged {poll['t0'] - acked_at:.2f} s before"
                     self._add("again", f"{group} [{part}]@{offset} {value}: {when}")
+        if self.life.forgets:
+            return
         for (group, part), offsets in got.items():
             for offset in self._between(part, min(offsets), max(offsets)):
                 if offset not in offsets:

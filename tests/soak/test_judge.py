@@ -173,6 +173,20 @@ def test_a_group_that_never_got_one(run: Run) -> None:
     assert run.found() == {"skipped", "missed"}
 
 
+def test_where_a_topic_forgets_a_reader_may_find_gaps(run: Run) -> None:
+    run.notes = [n for n in run.notes if n["proc"] not in ("m", "n", "r")]
+    run.read("m", "g", 7, "d", 3)
+    run.read("r", None, 9, "a", 0)
+    run.read("r", None, 11, "d", 3)
+    run.closing({3: "d"})
+    run.lives[0].starts = {0: 3}
+    assert run.found() == {"poll-order", "missed"}
+    run.lives[0].forgets = True
+    assert run.found() == set()
+    run.closing({}, "two")
+    assert run.found() == {"lost", "vanished"}, "what it still has to have is judged as ever"
+
+
 def test_a_group_that_never_got_the_end(run: Run) -> None:
     run.sent("q", 9, "e", 4)
     run.closing(dict(enumerate("abcde")))

@@ -30,6 +30,9 @@ def test_all_come_and_go_and_nothing_is_lost(tmp_path: Path, seed: int) -> None:
     assert figures["elections"] > 1, report.summary()
     assert figures["restarts"] > 3, report.summary()
     assert figures["rebalances"] > 10, report.summary()
+    assert figures["checkpoints"] > 10, report.summary()
+    assert figures["log cuts"] > 5, report.summary()
+    assert figures["copies installed"] > 0, report.summary()
 
 
 def _everything(drive: Drive) -> str:

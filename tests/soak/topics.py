@@ -1,8 +1,9 @@
 """The topics of a long run: made, grown, trimmed, deleted, made again under the same name.
 
 *Steady* topics live through the whole run, and grow in its first part only; *passing* ones come
-and go.  All requests are raw, repeated until their outcome is known, and noted with the times
-around them, so that the judge knows which life of a name a record can have reached.
+and go.  Either may forget (house.py).  All requests are raw, repeated until their outcome is
+known, and noted with the times around them, so that the judge knows which life of a name a record
+can have reached.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.soak.house import House
 from tests.soak.judge import Life
 from tests.soak.raw import Asker, RefusedError
 from tests.support.cluster import Cluster
@@ -36,15 +38,20 @@ class Topic:
 class Topics:
     """See the module's text."""
 
-    def __init__(self, cluster: Cluster, chance: random.Random, config: Fields) -> None:
+    def __init__(self, cluster: Cluster, chance: random.Random, house: House) -> None:
         self.living: dict[str, Topic] = {}
         self.lives: list[Life] = []
-        self.counts = {"created": 0, "deleted": 0, "grown": 0, "trims": 0, "groups deleted": 0}
-        #: Requests that the brokers do not know yet.
-        self.unspoken: set[str] = set()
+        self.counts = {
+            "created": 0,
+            "deleted": 0,
+            "grown": 0,
+            "altered": 0,
+            "trims": 0,
+            "groups deleted": 0,
+        }
         self._cluster = cluster
         self._chance = chance
-        self._config = config
+        self._house = house
         self._asker = Asker(cluster.bootstrap())
         #: group -> generations seen, in all its lives.
         self.generations: dict[str, int] = {}
@@ -58,19 +65,21 @@ class Topics:
 
     # -- topics ------------------------------------------------------------------------------------
 
-    def make(self, name: str, partitions: int, *, steady: bool = False) -> Topic:
+    def make(
+        self, name: str, partitions: int, *, steady: bool = False, forgets: bool = False
+    ) -> Topic:
         t0 = time.monotonic()
+        config = self._house.config(steady=steady and not forgets, forgets=forgets)
         try:
-            answer = self.ask(
-                "create_topic", topic=name, partitions=partitions, config=self._config
-            )
+            answer = self.ask("create_topic", topic=name, partitions=partitions, config=config)
             topic_id = answer["topic_id"]
         except RefusedError as e:
             if e.name != "TOPIC_EXISTS":
                 raise
             # The first answer was lost: it is this one's own.
             topic_id = self.ask("metadata", topics=[name])["topics"][name]["topic_id"]
-        topic = Topic(Life(name, topic_id, (t0, time.monotonic())), partitions, steady)
+        life = Life(name, topic_id, (t0, time.monotonic()), forgets=forgets)
+        topic = Topic(life, partitions, steady)
         self.living[name] = topic
         self.lives.append(topic.life)
         self.counts["created"] += 1
@@ -115,14 +124,15 @@ class Topics:
                 self._trim(topic.name, partition, min(offsets))
 
     def _trim(self, name: str, partition: int, before: int) -> None:
-        try:
-            self.ask("trim", topic=name, partition=partition, before=before)
-        except RefusedError as e:
-            if e.name != "INVALID_REQUEST" or "trim" not in str(e):
-                raise
-            self.unspoken.add("trim")
-            return
+        self.ask("trim", topic=name, partition=partition, before=before)
         self.counts["trims"] += 1
+
+    def keep_all(self) -> None:
+        """From here on nothing goes by itself: the closing reads take their time."""
+        for topic in self.living.values():
+            unset = ["retention_ms", "retention_bytes"]
+            self.ask("alter_topic", topic=topic.name, config={}, unset=unset)
+            self.counts["altered"] += 1
 
     # -- groups ------------------------------------------------------------------------------------
 
