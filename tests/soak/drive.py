@@ -419,7 +419,7 @@ class Drive:
         if not passing:
             return
         topic = self._chance.choice(passing)
-        way = self._chance.choice(["orderly", "under clients", "again"])
+        way = self._chance.choice(["orderly", "under clients"])
         clients = self._crew.find("consumer", "producer", "raw", topic=topic.name)
         if way == "again":
             self._topics.delete(topic)

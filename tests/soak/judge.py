@@ -17,7 +17,8 @@ and made again) is set aside and counted.
                    group also from poll to poll
     again          a group was handed what it had acknowledged before the poll began
     skipped        a group was never handed what stands between two offsets that it was handed
-    missed         a group that lived to the end was never handed what it should have been
+    missed         a group was never handed what it should have been: all, to the end, or to what
+                   it was handed last of a topic that was deleted
     two-holders    two members of a group held one partition at one time
 
 Closing reads, one of each replica, are given for topics that live to the end; offsets below the
@@ -48,7 +49,7 @@ class Life:
     """A topic between its making and its deletion: seconds around the two requests.
 
     closing: replica -> partition -> offset -> value.  starts: the log starts then.
-    groups: those that lived to the end, and began at the beginning.
+    groups: those that lived as long as it did, and began at the beginning.
     forgets: its retention may be faster than who reads it.
     """
 
@@ -378,7 +379,10 @@ class _OneLife:
                     self._add("skipped", f"{group} was never handed [{part}]@{offset}")
         for group in self.life.groups:
             for part, known in self.offsets.items():
-                missing = [o for o in known if o not in got[group, part]]
+                offsets = got[group, part]
+                # Of what was deleted, the end may have gone before it was handed out.
+                until = INFINITY if self.life.deleted[0] == INFINITY else max(offsets, default=0)
+                missing = [o for o in known if o < until and o not in offsets]
                 if missing:
                     shown = f"{len(missing)} of [{part}], as {missing[:5]}"
                     self._add("missed", f"{group} was never handed {shown}")

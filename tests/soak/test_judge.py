@@ -193,6 +193,15 @@ def test_a_group_that_never_got_the_end(run: Run) -> None:
     assert run.found() == {"missed"}
 
 
+def test_a_group_may_miss_the_end_of_what_was_deleted_and_not_its_beginning(run: Run) -> None:
+    run.lives[0].deleted = (40.0, 41.0)
+    run.lives[0].closing = {}
+    run.sent("q", 9, "e", 4)
+    assert run.found() == set()
+    run.notes = [n for n in run.notes if n["proc"] != "m"]
+    assert run.found() == {"missed"}
+
+
 def test_one_name_may_be_another_topic_later(run: Run) -> None:
     run.lives[0].deleted = (40.0, 41.0)
     run.lives[0].closing = {}
