@@ -213,6 +213,9 @@ class Carrier:
                 assert_never(effect)
 
     def _answer_follow(self, effect: e.SendFollowAnswer) -> None:
+        if effect.truncate_to < self.store.first_index:  # cut since the core looked
+            self._hang_up(effect.conn, f"operation {effect.truncate_to} is no longer in the log")
+            return
         answer = m.FollowAnswer(
             epoch=effect.epoch,
             truncate_to=effect.truncate_to,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -16,6 +17,7 @@ from yak import messages as m
 from yak.carrier import Batch, Carrier
 from yak.core import events as e
 from yak.core import ops
+from yak.core.state import State
 from yak.errors import Fatal
 from yak.storage.data_dir import DataDir
 from yak.storage.store import Store
@@ -111,6 +113,36 @@ async def test_a_log_that_cannot_be_read_back_stops_the_broker() -> None:
     stage.disk.truncate(path, 60)
     with pytest.raises(Fatal, match="cannot be read back"):
         stage.carrier.carry_out([e.Load(1, 2)])
+
+
+@pytest.mark.asyncio
+async def test_a_follower_that_agreed_on_what_was_cut_just_now_is_hung_up_on() -> None:
+    """It follows anew, and is offered a full copy."""
+    stage = Stage()
+    stage.store.segment_bytes = 2000
+    turn: list[e.Effect] = [e.AppendOp(a_lead(1)), e.AppendOp(a_topic(2))]
+    turn += [a_batch(index, 900) for index in range(3, 9)]
+    for number, effect in enumerate(turn[2:]):
+        assert isinstance(effect, e.AppendOp)
+        assert isinstance(effect.op, ops.Append)
+        effect.op.offset = number
+    stage.carrier.carry_out(turn)
+    state = State()
+    applied = [effect.op for effect in turn if isinstance(effect, e.AppendOp)]
+    for op in applied:
+        state.apply(op)
+    stage.carrier.carry_out([e.Apply(applied)])
+    job = stage.store.begin_checkpoint(state)
+    for step in job.steps():
+        step()
+    stage.store.end_checkpoint(job)
+    stage.store.tidy(0, 9, job.index)
+    assert stage.store.first_index > 3
+    said: list[str] = []
+    connection = SimpleNamespace(close=said.append)
+    stage.carrier.server = cast("Any", SimpleNamespace(connections={7: connection}))
+    stage.carrier.carry_out([e.SendFollowAnswer(7, 0, 1, 3), e.SendOps(7, 1, 1, 3, 8, 8, 1000)])
+    assert said == ["operation 3 is no longer in the log"] * 2
 
 
 @pytest.mark.asyncio
