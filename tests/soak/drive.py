@@ -144,6 +144,7 @@ class Drive:
         )
         self._chance = random.Random(plan.seed)
         self._number = 0
+        self._again = 0
         self._troubles: list[str] = []
         self._stories = house.Stories()
 
@@ -342,6 +343,7 @@ class Drive:
             "groups": len(self._topics.generations),
             "clients": self._crew.started,
             **self._crew.figures(),
+            "topics made again": self._again,
             **{f"topics {k}" if " " not in k else k: v for k, v in counts.items()},
         }
 
@@ -409,7 +411,8 @@ class Drive:
         group = f"of-{topic.name}"
         topic.groups = [group]
         topic.life.groups = frozenset([group])
-        self._crew.start("consumer", [topic.name], group, session_ms=self.plan.session_ms)
+        kind = self._chance.choice(["consumer", "member"])
+        self._crew.start(kind, [topic.name], group, session_ms=self.plan.session_ms)
         kind = self._chance.choice(["producer", "raw"])
         self._crew.start(kind, [topic.name], rate=self.plan.rate / 8)
 
@@ -419,13 +422,16 @@ class Drive:
         if not passing:
             return
         topic = self._chance.choice(passing)
-        way = self._chance.choice(["orderly", "under clients"])
-        clients = self._crew.find("consumer", "producer", "raw", topic=topic.name)
+        clients = self._crew.find("consumer", "member", "producer", "raw", topic=topic.name)
+        way = self._chance.choice(["orderly", "under clients", "again"])
+        if way == "again" and any(client.kind == "consumer" for client in clients):
+            way = "orderly"  # the library's consumer does not tell the two topics apart
         if way == "again":
             self._topics.delete(topic)
             again = self._topics.make(topic.name, topic.partitions, forgets=topic.life.forgets)
             again.groups = topic.groups
             again.life.groups = frozenset(topic.groups)
+            self._again += 1
             return
         if way == "orderly":
             for client in clients:

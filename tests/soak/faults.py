@@ -30,7 +30,7 @@ ZK_EVERY = 7
 #: A broker that is stopped stays so for this long: above every session of the soak's yak-zk.
 PAUSE_S = 4.0
 #: The order of means.  Its length is odd, so that each meets the leader in every second round.
-MEANS = ("terminate", "kill", "wipe", "kill", "terminate", "pause", "wipe")
+MEANS = ("terminate", "wipe", "kill", "kill", "terminate", "pause", "wipe")
 
 
 class Faults:

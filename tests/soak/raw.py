@@ -10,7 +10,7 @@ import itertools
 import json
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from tests.soak.notes import Notes
@@ -176,6 +176,8 @@ class RawMember:
         self._session_ms = session_ms
         #: Next offset to fetch.
         self._at: dict[Where, int] = {}
+        #: Which topics these are offsets of: one that is made again is another.
+        self._ids: dict[str, str] = {}
         #: Handled, and not acknowledged yet: message offsets.
         self._handled: dict[Where, list[int]] = {}
         self._member = ""
@@ -242,11 +244,17 @@ class RawMember:
 
     def _take(self, answer: Fields) -> None:
         assigned = {(topic, part) for topic, part in answer["assignment"]}
-        leaving = [where for where in self._at if where not in assigned]
+        ids = {topic: entry["topic_id"] for topic, entry in answer["topics"].items()}
+        leaving = [
+            where
+            for where in self._at
+            if where not in assigned or ids[where[0]] != self._ids[where[0]]
+        ]
         if leaving and not self._ack():
             return  # expelled meanwhile: another answer has been taken
         for where in leaving:
             self._let(where)
+        self._ids = ids
         for topic, part, offset in answer["offsets"]:
             if (topic, part) not in self._at:
                 self._at[topic, part] = offset or 0
@@ -262,6 +270,9 @@ class RawMember:
             self._let(where)
         self._join()
 
+    def _meant(self, wheres: Iterable[Where]) -> dict[str, str]:
+        return {topic: self._ids[topic] for topic, _ in wheres}
+
     def _fetch(self) -> None:
         if not self._at:
             time.sleep(PAUSE_S)
@@ -269,7 +280,10 @@ class RawMember:
         t0 = time.monotonic()
         asked = [[*where, at] for where, at in self._at.items()]
         try:
-            found = self._replica.once("fetch", partitions=asked, max_bytes=65536, wait_ms=200)
+            found = self._replica.once(
+                "fetch", partitions=asked, topic_ids=self._meant(self._at),
+                max_bytes=65536, wait_ms=200,
+            )  # fmt: skip
         except RefusedError:
             return
         if found is None:
@@ -313,8 +327,9 @@ class RawMember:
         msgs = [[*where, n] for where, numbers in self._handled.items() for n in numbers]
         try:
             found = self._leader.once(
-                "ack", **self._identity(), offsets=offsets, timeout_ms=COMMIT_MS
-            )
+                "ack", **self._identity(), offsets=offsets,
+                topic_ids=self._meant(self._handled), timeout_ms=COMMIT_MS,
+            )  # fmt: skip
         except RefusedError as e:
             if e.name == "UNKNOWN_MEMBER":
                 self._expelled()

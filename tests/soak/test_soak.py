@@ -28,7 +28,7 @@ def test_all_come_and_go_and_nothing_is_lost(tmp_path: Path, seed: int) -> None:
     figures = report.figures
     assert figures["records acknowledged"] > 1000, report.summary()
     assert figures["elections"] > 1, report.summary()
-    assert figures["restarts"] > 3, report.summary()
+    assert figures["restarts"] > 2, report.summary()
     assert figures["rebalances"] > 10, report.summary()
     assert figures["checkpoints"] > 10, report.summary()
     assert figures["log cuts"] > 5, report.summary()
