@@ -58,6 +58,9 @@ class Follower:
         self._leader_committed = 0
         #: When the leader was last heard; a new follower gives it a full session.
         self.heard = now
+        #: Why it was lost last, while nothing has come since: a leader that is gone is dialled many
+        #: times a second, which is one piece of news.
+        self._lost_because = ""
         #: When this link was dialled.
         self._dialled = now
         self._redial_at = float("inf")
@@ -96,7 +99,9 @@ class Follower:
             return
         self.agreed = self._owes_replicate = self.copying = False
         self._redial_at = now + REDIAL_S
-        self.out.append(e.Tell("leader_link_lost", {"leader": self.leader, "reason": reason}))
+        if reason != self._lost_because:
+            self._lost_because = reason
+            self.out.append(e.Tell("leader_link_lost", {"leader": self.leader, "reason": reason}))
 
     def disk_refused(self, reason: str, now: float) -> None:
         """What was copied is not in the log: begin anew, a little later."""
@@ -115,6 +120,7 @@ class Follower:
             self.link_down(self.link, f"follow was refused: {why}", now)
             return
         self.heard = now
+        self._lost_because = ""
         if answer.copy is not UNSET:
             self._begin_copy(answer.copy, committed)
         else:

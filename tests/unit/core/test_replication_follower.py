@@ -172,6 +172,22 @@ def test_a_follow_that_is_refused_is_tried_again_on_a_new_link() -> None:
     assert dial.link != f.link
 
 
+def test_a_link_that_is_lost_again_and_again_is_told_once_for_each_reason() -> None:
+    f = Following(*INHERITED)
+
+    def lose(reason: str) -> int:
+        f.book.tell(e.LinkDown(f.link, reason))
+        told = len([tell for tell in f.book.seen(e.Tell) if tell.event == "leader_link_lost"])
+        f.book.wait(REDIAL_S)
+        f.link = f.book.seen(e.Dial)[0].link
+        return told
+
+    assert [lose(why) for why in ("reset", "refused", "refused", "refused")] == [1, 1, 0, 0]
+    f.book.tell(e.LinkUp(f.link))
+    f.agree()
+    assert lose("refused") == 1, "it was well meanwhile"
+
+
 def test_a_lost_link_is_dialled_again_and_agreed_anew() -> None:
     f = Following(*INHERITED)
     f.book.tell(e.LinkDown(f.link, "reset"))
