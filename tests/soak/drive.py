@@ -238,6 +238,8 @@ class Drive:
         while (now := time.monotonic()) < until:
             if now < calm_at or not self._faults.is_whole:
                 self._faults.tick()
+            else:
+                self._faults.look_whether_alive()
             self._crew.look(plan.stop_s)
             if now >= step_at:
                 self._step((now - began) / plan.seconds)

@@ -68,6 +68,8 @@ class Faults:
         #: What ends the fault, and when; None while all is well, or heals.
         self._cure: tuple[float, Callable[[], None]] | None = None
         self._healing = False
+        #: Who was ended here, and not started again.
+        self._ended: set[int] = set()
 
     def _later(self) -> float:
         return time.monotonic() + self._chance.uniform(*self._pause_s)
@@ -78,6 +80,7 @@ class Faults:
 
     def tick(self) -> None:
         now = time.monotonic()
+        self.look_whether_alive()
         if self._cure is not None:
             at, cure = self._cure
             if now >= at:
@@ -116,10 +119,15 @@ class Faults:
             self._cluster.pause(broker)
             self._cure = now + PAUSE_S, lambda: self._cluster.resume(broker)
         else:
+            self._ended = {broker}
             self._end(broker, means)
             after = self._chance.choice(self._absences)
-            self._cure = now + after, lambda: self._cluster.start(broker)
+            self._cure = now + after, lambda: self._start(broker)
         self._notes.add("fault", name=f"{means} {broker}", t0=now, t1=time.monotonic())
+
+    def _start(self, broker: int) -> None:
+        self._cluster.start(broker)
+        self._ended.clear()
 
     def _end(self, broker: int, means: str) -> None:
         if means == "terminate":
@@ -131,6 +139,11 @@ class Faults:
             self._before_wipe(broker)
             shutil.rmtree(self._cluster.data_dir(broker))
             self._cluster.tell(f"the directory of broker {broker} is removed")
+
+    def look_whether_alive(self) -> None:
+        """Raises AssertionError where a broker has ended by itself."""
+        dead = [b for b, process in self._cluster.brokers.items() if not process.running]
+        assert not set(dead) - self._ended, f"brokers {dead} ended by themselves"
 
     def _look_whether_healed(self, now: float) -> None:
         leader = self._cluster.leader()
