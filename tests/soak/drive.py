@@ -55,7 +55,8 @@ ZK_OPTIONS = (
 )
 BROKER_OPTIONS = (
     "--no-auto-create",  # topics live by this run's word alone
-    *("--producer-session-ms", "5000", "--producer-retention-ms", "60000"),
+    # A new leader counts from its beginning: less than one lasts here, or none is ever forgotten.
+    *("--producer-session-ms", "5000", "--producer-retention-ms", "20000"),
 )
 
 
@@ -96,6 +97,7 @@ class Report:
     #: What else went wrong than a history shows.
     troubles: list[str]
     growth: list[costs.Growth]
+    courses: list[costs.Course]
     samples: list[costs.Sample]
 
     @property
@@ -109,6 +111,7 @@ class Report:
     def summary(self) -> str:
         lines = [f"{name:<24} {value}" for name, value in self.figures.items()]
         lines += [f"{'anomalies':<24} {self.anomalies}", *self.verdict.lines(), *self.troubles]
+        lines += [str(course) for course in self.courses]
         lines += [str(growth) for growth in self.growth]
         flat = f"{len(self.grown)} of {len(self.growth)} series grew" if self.grown else "flat"
         lines.append(f"{'costs':<24} {flat if self.growth else 'too short to tell'}")
@@ -121,6 +124,7 @@ class Report:
             "anomalies": {"count": self.anomalies, **self.verdict.anomalies},
             "troubles": self.troubles,
             "growth": [growth._asdict() for growth in self.growth],
+            "courses": [course._asdict() for course in self.courses],
             "series": costs.table(self.samples),
             "samples": [sample._asdict() for sample in self.samples],
         }
@@ -207,9 +211,10 @@ class Drive:
         figures = self._figures(verdict, epoch) | {"judged in": f"{time.monotonic() - began:.1f} s"}
         seen = sampler.samples
         growth = costs.flatness(seen, length_s) + costs.lives(seen)
+        courses = costs.courses(seen, length_s)
         if length_s < TELLING_S:
-            growth = []
-        return Report(plan, verdict, figures, self._troubles, growth, seen)
+            growth, courses = [], []
+        return Report(plan, verdict, figures, self._troubles, growth, courses, seen)
 
     # -- the parts of a run ------------------------------------------------------------------------
 
@@ -334,6 +339,7 @@ class Drive:
             "records acknowledged": verdict.acknowledged,
             "records delivered": verdict.delivered,
             "set aside": verdict.set_aside,
+            "longest gap": f"{verdict.longest_gap():.1f} s",
             "faults": faults.turns,
             "restarts": faults.restarts,
             **dict(sorted(faults.made.items())),

@@ -32,6 +32,7 @@ Everything is as the notes have it; the judge never asks the cluster.
 from __future__ import annotations
 
 import bisect
+import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -94,6 +95,13 @@ class Verdict:
     acknowledged: int = 0
     delivered: int = 0
     set_aside: int = 0
+    #: When acknowledgements came, in any order.
+    acknowledged_at: list[float] = field(default_factory=list)
+
+    def longest_gap(self) -> float:
+        """The longest time in which nobody was acknowledged anything; -1 where two never were."""
+        times = sorted(self.acknowledged_at)
+        return max((after - before for before, after in itertools.pairwise(times)), default=-1)
 
     def add(self, kind: str, what: str) -> None:
         self.anomalies[kind].append(what)
@@ -186,6 +194,7 @@ class Sorted:
         story.sends.append(send)
         if send.result == "ok":
             self.verdict.acknowledged += len(send.msgs)
+            self.verdict.acknowledged_at.append(send.t1)
 
     def _read(self, note: Note) -> None:
         if note["op"] == "ack":

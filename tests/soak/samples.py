@@ -181,6 +181,48 @@ def lives(samples: Iterable[Sample]) -> list[Growth]:
     return found
 
 
+class Course(NamedTuple):
+    """A series over the whole run: medians of three of its tenths, and its slope in an hour.
+
+    The first tenth is left out here, too: start is the second one.
+    """
+
+    name: str
+    field: str
+    start: float
+    middle: float
+    end: float
+    per_hour: float
+
+    def __str__(self) -> str:
+        scale = MIB if self.field in ("rss", "bytes") else 1
+        start, middle, end, slope = (value / scale for value in self[2:])
+        return (
+            f"{self.name:<12} {self.field:<8} {start:10.1f} {middle:10.1f} {end:10.1f} "
+            f"{slope:+10.2f} an hour"
+        )
+
+
+def courses(samples: Iterable[Sample], length_s: float) -> list[Course]:
+    """Of every series that was there from the start to the end."""
+    series: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
+    for sample in samples:
+        if length_s * 0.1 <= sample.at <= length_s:
+            for field in ("rss", "fds", "threads") if sample.pid else ("bytes", "files"):
+                series[sample.name, field].append((sample.at, getattr(sample, field)))
+    found = []
+    for (name, field), points in sorted(series.items()):
+        tenths = [
+            [value for at, value in points if begin <= at / length_s <= begin + 0.1]
+            for begin in (0.1, 0.5, 0.9)
+        ]
+        if all(tenths) and len(points) >= 2 * ENOUGH:
+            start, middle, end = (float(statistics.median(tenth)) for tenth in tenths)
+            slope = statistics.linear_regression(*zip(*points, strict=True)).slope
+            found.append(Course(name, field, start, middle, end, slope * 3600))
+    return found
+
+
 def _compare(name: str, field: str, before: float, after: float, allowed: Allowance) -> Growth:
     return Growth(name, field, before, after, after > before * (1 + allowed.share) + allowed.more)
 

@@ -69,6 +69,8 @@ def test_a_good_run_shows_nothing(run: Run) -> None:
     verdict = run.verdict()
     assert (verdict.count, verdict.lines()) == (0, [])
     assert (verdict.acknowledged, verdict.delivered) == (4, 8)
+    assert verdict.longest_gap() == 2
+    assert judge([], run.lives, END).longest_gap() == -1
 
 
 def test_what_one_replica_lost_is_lost_and_vanished(run: Run) -> None:

@@ -11,6 +11,7 @@ from tests.soak.samples import (
     MIB,
     Sample,
     Sampler,
+    courses,
     flatness,
     lives,
     look_at_directory,
@@ -102,6 +103,14 @@ def test_descriptors_and_disk_are_looked_at() -> None:
     samples = [Sample(float(at), "p", 1, fds=20 + at // 5, threads=1) for at in range(100)]
     samples += [Sample(float(at), "d", bytes=at * MIB) for at in range(100)]
     assert grown(samples, 100) == ["bytes", "fds"]
+
+
+def test_the_course_of_a_series_is_its_start_middle_end_and_slope() -> None:
+    (rss,) = [c for c in courses(series(*range(100, 200)), 100) if c.field == "rss"]
+    at = (rss.start / MIB, rss.middle / MIB, rss.end / MIB)
+    assert at == (115, 155, 194.5)
+    assert round(rss.per_hour / MIB) == 3600
+    assert courses(series(*range(100, 150)), 100) == [], "it was gone at the end"
 
 
 def test_a_leak_that_restarts_hide_shows_in_one_life() -> None:
