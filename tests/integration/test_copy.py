@@ -136,8 +136,13 @@ def test_the_log_is_cut_and_a_restart_begins_with_the_checkpoint(cluster: Cluste
     check_same(cluster)
     assert [partition[:600] for partition in values(cluster, 2)] == held
     for broker in cluster.ids:
-        after = topic_bytes(cluster.data_dir(broker))
-        assert all(after[name].startswith(data) for name, data in before[broker].items())
+        # Written lazily: what is served already may not have come to the files again.
+        wait_until(lambda b=broker: begin_with(cluster, b, before[b]), "its files are as before")  # type: ignore[misc]  # bound now
+
+
+def begin_with(cluster: Cluster, broker: int, before: dict[str, bytes]) -> bool:
+    after = topic_bytes(cluster.data_dir(broker))
+    return all(after.get(name, b"").startswith(data) for name, data in before.items())
 
 
 def test_a_follower_behind_the_logs_start_gets_a_full_copy(cluster: Cluster) -> None:
