@@ -41,6 +41,8 @@ from yak.version import VERSION
 
 #: How long partition files may lag behind what is applied; reads are served from memory.
 FLUSH_S: Final = 0.05
+#: Partitions that are written at once: a heartbeat or an answer must not wait for a thousand.
+FLUSH_AT_ONCE: Final = 50
 
 
 class Batch(e.Body):
@@ -296,10 +298,13 @@ class Carrier:
     def _flush(self) -> None:
         self._flush_due = None
         try:
-            self.store.flush()
+            more = self.store.flush(FLUSH_AT_ONCE)
         except StorageError as error:
             self.story.tell("flush_failed", reason=error.message)
             self._flush_soon()
+            return
+        if more:
+            self._flush_due = self._loop.call_later(0, self._flush)
 
     # -- effects on the net ----------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Final, Protocol
 
@@ -72,6 +73,9 @@ class Housekeeper:
         self._trash_due: asyncio.TimerHandle | None = None
         #: What runs in threads.
         self._running: set[asyncio.Future[None]] = set()
+        #: What removes files, one after the other; a next start removes what a stop leaves.
+        self._removals: deque[Callable[[], None]] = deque()
+        self._removes = False
         self._closed = False
 
     def look(self) -> None:
@@ -165,17 +169,23 @@ class Housekeeper:
         """Let go of what the last checkpoint covers; also once at the start."""
         store, first = self._store, self._store.first_index
         try:
-            for remove in store.tidy(
+            self._removals += store.tidy(
                 self._retain_bytes, self._keeper.wanted(), self._keeper.pinned()
-            ):
-                self._in_thread(remove, _removed)
+            )
+            self._remove_next()
         except OSError as error:
             self._story.tell("not_tidied", reason=str(error))
         if store.first_index != first:
             self._story.tell("log_cut", first=store.first_index, checkpoint=store.checkpoint)
             self._keeper.log_cut(store.first_index)
 
+    def _remove_next(self) -> None:
+        if self._removals and not self._removes and not self._closed:
+            self._removes = True
+            self._in_thread(self._removals.popleft(), self._removed)
 
-def _removed(done: asyncio.Future[None]) -> None:
-    """What could not be removed now is removed after the next start."""
-    done.exception()
+    def _removed(self, done: asyncio.Future[None]) -> None:
+        """What could not be removed now is removed after the next start."""
+        done.exception()
+        self._removes = False
+        self._remove_next()

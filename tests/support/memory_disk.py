@@ -192,8 +192,12 @@ class MemoryDisk:
         directory, name = self._parent(path)
         self._change([(directory, name, None)])
 
-    def remove_later(self, path: str) -> Callable[[], None]:
-        return lambda: self.rmtree(path)
+    def remove_later(self, paths: Sequence[str]) -> Callable[[], None]:
+        def remove() -> None:
+            for path in paths:
+                self.rmtree(path)
+
+        return remove
 
     def lock(self, path: str) -> None:
         if path in self._locks:
@@ -243,6 +247,21 @@ class MemoryDisk:
 
     def sync_by_name(self, path: str) -> None:
         self.sync(path)
+
+    def sync_all(self) -> None:
+        self._step()
+        self._fail_sync("")
+        self._sync_tree(self._root)
+        for change in self._unsynced:
+            self._make_durable(change)
+        self._unsynced.clear()
+
+    def _sync_tree(self, directory: _Dir) -> None:
+        for node in directory.entries.values():
+            if isinstance(node, _Dir):
+                self._sync_tree(node)
+            else:
+                node.sync(len(node.data))
 
     def sync_file(self, file: _File, end: int) -> None:
         self._step()

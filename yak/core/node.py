@@ -42,8 +42,9 @@ from yak.model import Now, TopicPartition
 from yak.protocol import error_answer
 
 PROTOCOL_VERSION: Final = 1
-#: Operations that one turn applies, so that a long replay does not hold up heartbeats.
-APPLY_AT_ONCE: Final = 2000
+#: Operations that one turn applies, so that a long replay does not hold up heartbeats: each may
+#: need a directory and a file of its own, which can take a third of a millisecond.
+APPLY_AT_ONCE: Final = 500
 #: What depends on silence is looked at this often, at least.
 BEAT_S: Final = 0.1
 #: A stopping leader waits this long for what its clients wait for.

@@ -23,6 +23,7 @@ It does not decide when, and does not cut the log.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -31,7 +32,7 @@ from yak.core import ops
 from yak.core.snapshot import Snapshot, describe
 from yak.core.state import State
 from yak.errors import Fatal
-from yak.storage.disk import Disk
+from yak.storage.disk import SYNC_ALL_ABOVE, Disk
 from yak.storage.faults import Damaged
 from yak.storage.partition import PartitionRow
 from yak.storage.trash import Trash
@@ -116,9 +117,7 @@ class CheckpointJob:
         self.made = False
         self.size = 0
         self.covers = covers
-        #: Those that are still there: what was freed since it was noted needs no sync.
-        self.files = [name for name in unsynced[0] if disk.exists(name)]
-        self.directories = [name for name in unsynced[1] if disk.exists(name)]
+        self.files, self.directories = unsynced
         self._disk = disk
         self._path = path
         self._trash = trash
@@ -127,8 +126,11 @@ class CheckpointJob:
 
     def steps(self) -> Iterator[Callable[[], None]]:
         """What may be interrupted between two, and raises the disk's OSError."""
-        yield self._sync_files
-        yield self._sync_directories
+        if len(self.files) + len(self.directories) > SYNC_ALL_ABOVE:
+            yield self._disk.sync_all
+        else:
+            yield self._sync_files
+            yield self._sync_directories
         yield self._write
 
     def _sync_files(self) -> None:
@@ -140,15 +142,14 @@ class CheckpointJob:
             self._sync(path, self._disk.sync_dir)
 
     def _sync(self, path: str, sync: Callable[[str], None]) -> None:
-        """Wherever it is: it may be moved away just now, and another one take its name."""
+        """Wherever it is: it may be moved away just now, and another one take its name.
+
+        One that is nowhere was freed before the checkpoint, which does not name it.
+        """
         while True:
             at = self._trash.where(path, self.index)
-            try:
+            with suppress(FileNotFoundError):
                 sync(at)
-            except FileNotFoundError:
-                if self._trash.where(path, self.index) == at:
-                    raise
-                continue
             if self._trash.where(path, self.index) == at:
                 return
 

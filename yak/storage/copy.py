@@ -30,7 +30,7 @@ from yak.core.ops import BrokenLine
 from yak.storage import checkpoint as checkpoints
 from yak.storage.checkpoint import FILE_NAME, Checkpoint
 from yak.storage.chunk import walk
-from yak.storage.disk import Buffer, Disk, append_all
+from yak.storage.disk import SYNC_ALL_ABOVE, Buffer, Disk, append_all
 from yak.storage.faults import Damaged, StorageError
 from yak.storage.partition import PartitionRow, SegmentRow
 from yak.storage.restore import discard
@@ -207,11 +207,17 @@ class Incoming:
         """What makes it durable, step by step; any thread."""
         assert self._checkpoint is not None
         directories: dict[str, None] = {}
+        many = len(self._files) > SYNC_ALL_ABOVE
+        if many:
+            yield self._disk.sync_all
         for path in self._files:
-            yield lambda path=path: self._disk.sync_by_name(path)  # type: ignore[misc]  # bound now
+            if not many:
+                yield lambda path=path: self._disk.sync_by_name(path)  # type: ignore[misc]  # now
             directory = path.rpartition("/")[0]
             topic = directory.rpartition("/")[0]
             directories.update({directory: None, topic: None})
+        if many:
+            directories.clear()  # that was done as well
         directories[f"{self._home}/topics"] = None
         own = msgspec.structs.replace(self._checkpoint, log_file=None, log_position=0)
         data = checkpoints.encode(own)

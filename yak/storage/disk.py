@@ -18,12 +18,13 @@ It does not know what lies in the files.
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import fcntl
 import os
 import shutil
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, Protocol, TypeAlias
 
@@ -38,7 +39,12 @@ MAX_OPEN_FILES: Final = 512
 #: Buffers in one vectored write: the system's limit, or POSIX's usual one where it has none.
 MAX_BUFFERS: Final = max(16, min(os.sysconf("SC_IOV_MAX"), 1024))
 
+#: With more to make durable, all of the file system is synced instead: a file takes it a
+#: millisecond, and twenty thousand of them would keep everything else waiting for half a minute.
+SYNC_ALL_ABOVE: Final = 1000
+
 _FILE_MODE: Final = 0o644
+_libc = ctypes.CDLL(None, use_errno=True)
 _datasync = getattr(os, "fdatasync", os.fsync)  # a system without fdatasync syncs a little more
 
 
@@ -87,6 +93,9 @@ class Disk(Protocol):
     def sync_dir(self, path: str) -> None:
         """Make the names in a directory durable.  Any thread."""
 
+    def sync_all(self) -> None:
+        """Make everything durable, names too.  Any thread.  Needs a `lock` from the start."""
+
     def rename(self, old: str, new: str) -> None:
         """Move a file or a directory; a file with the new name is replaced, in one step."""
 
@@ -95,8 +104,8 @@ class Disk(Protocol):
     def rmtree(self, path: str) -> None:
         """Remove a directory and all in it; nothing there is fine."""
 
-    def remove_later(self, path: str) -> Callable[[], None]:
-        """What removes a directory and all in it.  Nothing of it may be used any more.
+    def remove_later(self, paths: Sequence[str]) -> Callable[[], None]:
+        """What removes directories and all in them.  Nothing of it may be used any more.
 
         Any thread.
         """
@@ -163,6 +172,12 @@ def _append_rest(disk: Disk, path: str, rest: bytes) -> None:
         rest = rest[written:]
 
 
+def _above(path: str) -> Iterator[str]:
+    """The directories in which it is."""
+    while path := path.rpartition("/")[0]:
+        yield path
+
+
 def _sync_opened(path: str, flags: int, sync: Callable[[int], None]) -> None:
     fd = os.open(path, flags | os.O_CLOEXEC)
     try:
@@ -199,16 +214,22 @@ class OsDisk:
         self._locks: list[int] = []
 
     def mkdir(self, path: str) -> None:
-        Path(path).mkdir(parents=True, exist_ok=True)
+        try:
+            os.mkdir(path)
+        except FileNotFoundError:
+            os.makedirs(path, exist_ok=True)
+        except FileExistsError:
+            if not os.path.isdir(path):
+                raise
 
     def exists(self, path: str) -> bool:
-        return Path(path).exists()
+        return os.path.exists(path)
 
     def is_dir(self, path: str) -> bool:
-        return Path(path).is_dir()
+        return os.path.isdir(path)
 
     def listdir(self, path: str) -> list[str]:
-        return sorted(entry.name for entry in Path(path).iterdir())
+        return sorted(os.listdir(path))
 
     def create(self, path: str) -> None:
         self._hold(path, os.O_CREAT | os.O_EXCL)
@@ -228,7 +249,7 @@ class OsDisk:
         return b"".join(parts)
 
     def size(self, path: str) -> int:
-        return Path(path).stat().st_size
+        return os.stat(path).st_size
 
     def truncate(self, path: str, size: int) -> None:
         os.ftruncate(self._fd(path), size)
@@ -245,23 +266,39 @@ class OsDisk:
     def sync_dir(self, path: str) -> None:
         _sync_opened(path, os.O_RDONLY | os.O_DIRECTORY, os.fsync)
 
+    def sync_all(self) -> None:
+        # The lock was opened before anything was written: what failed since then is told.
+        if hasattr(_libc, "syncfs"):
+            if _libc.syncfs(self._locks[0]):
+                number = ctypes.get_errno()
+                raise OSError(number, os.strerror(number))
+        else:
+            os.sync()  # which has no way to say that it failed
+
     def rename(self, old: str, new: str) -> None:
         self._forget(old)
         self._forget(new)
-        Path(old).replace(new)
+        os.replace(old, new)
 
     def unlink(self, path: str) -> None:
         self._forget(path)
-        Path(path).unlink()
+        os.unlink(path)
 
     def rmtree(self, path: str) -> None:
         self._forget(path)
-        if Path(path).exists():
+        if os.path.exists(path):
             shutil.rmtree(path)
 
-    def remove_later(self, path: str) -> Callable[[], None]:
-        self._forget(path)
-        return lambda: shutil.rmtree(path, ignore_errors=True)
+    def remove_later(self, paths: Sequence[str]) -> Callable[[], None]:
+        doomed = set(paths)
+        for name in [name for name in self._open if not doomed.isdisjoint(_above(name))]:
+            os.close(self._open.pop(name))
+
+        def remove() -> None:
+            for path in paths:
+                shutil.rmtree(path, ignore_errors=True)
+
+        return remove
 
     def read_file(self, path: str) -> bytes:
         return Path(path).read_bytes()
@@ -274,7 +311,7 @@ class OsDisk:
         temporary = path + ".tmp"
         Path(temporary).write_bytes(data)
         self.sync_by_name(temporary)
-        Path(temporary).replace(path)
+        os.replace(temporary, path)
         self.sync_dir(path.rpartition("/")[0] or ".")
 
     def lock(self, path: str) -> None:

@@ -108,16 +108,19 @@ class Restoration:
 
     def _put_all_back(self, topics: dict[str, TopicRow]) -> None:
         disk, path = self.disk, self.path
-        for topic in disk.listdir(f"{path}/topics"):
-            if topic not in topics:
-                discard(self.disk, self.path, f"topics/{topic}")
-        for name in self._directories():
-            topic, _, number = name.rpartition("/")
-            known = number.isdigit() and int(number) < topics[topic].partitions
-            if not known or (name not in self._rows and disk.listdir(f"{path}/topics/{name}")):
-                discard(self.disk, self.path, f"topics/{name}")
+        unknown = [name for name in disk.listdir(f"{path}/topics") if name not in topics]
+        discard(disk, path, *(f"topics/{topic}" for topic in unknown))
+        unknown = [name for name in self._directories() if not self._is_known(name, topics)]
+        discard(disk, path, *(f"topics/{name}" for name in unknown))
         for name, row in self._rows.items():
             self._put_back(f"{path}/topics/{name}", row)
+
+    def _is_known(self, name: str, topics: dict[str, TopicRow]) -> bool:
+        """Whether a partition's directory may stay: it is named, or empty as the named one is."""
+        topic, _, number = name.rpartition("/")
+        if not (number.isdigit() and int(number) < topics[topic].partitions):
+            return False
+        return name in self._rows or not self.disk.listdir(f"{self.path}/topics/{name}")
 
     def _put_back(self, directory: str, row: PartitionRow) -> None:
         disk = self.disk
@@ -141,11 +144,12 @@ class Restoration:
         self.damage = self.damage or what
 
 
-def discard(disk: Disk, path: str, name: str) -> None:
-    """Out of the way in one step; to remove ten thousand directories takes a while."""
+def discard(disk: Disk, path: str, *names: str) -> None:
+    """Out of the way, each in one step; to remove ten thousand directories takes a while."""
+    if not names:
+        return
     removed = f"{path}/{REMOVED}"
     disk.mkdir(removed)
-    number = len(disk.listdir(removed))
-    while disk.exists(f"{removed}/{number}"):
-        number += 1
-    disk.rename(f"{path}/{name}", f"{removed}/{number}")
+    last = max((int(n) for n in disk.listdir(removed) if n.isdigit()), default=-1)
+    for number, name in enumerate(names, last + 1):
+        disk.rename(f"{path}/{name}", f"{removed}/{number}")

@@ -61,6 +61,11 @@ LOAD_BYTES: Final = 4 * 1024 * 1024
 #: Of a topic's partitions so many have their directory from the beginning, for whoever looks; the
 #: others get it with their first record.  Ten thousand at once would take longer than a lease.
 EAGER_DIRECTORIES: Final = 100
+#: Partitions with records in memory; with more, those that have waited longest are written.  So a
+#: flush of all never takes longer than a few heartbeats, however many partitions there are.
+MAX_WAITING_PARTITIONS: Final = 500
+#: Directories of the trash that are removed in one go; a stop waits for no more than that.
+REMOVED_AT_ONCE: Final = 100
 #: What an operation without a body is taken to add to the log, where nobody knows its line.
 LINE_BYTES: Final = 200
 
@@ -246,18 +251,24 @@ class Store:
             self._applied = op.index
         self.operations_since += len(operations)
         try:
-            self._flush(FLUSH_BYTES)
+            self._flush(FLUSH_BYTES, keep=MAX_WAITING_PARTITIONS)
         except StorageError as e:
             refused = e
         if refused is not None:
             raise StorageError(f"committed operations wait in memory: {refused}") from refused
 
-    def flush(self) -> None:
-        """Write what waits, all partitions.  Raises StorageError; the rest goes on waiting."""
-        self._flush(0)
+    def flush(self, at_most: int | None = None) -> bool:
+        """Write what waits, of all partitions or of some; whether any remain.
 
-    def _flush(self, least: int) -> None:
-        """Move what was freed; then write the partitions in which at least this much waits."""
+        Raises StorageError; the rest goes on waiting.
+        """
+        keep = 0 if at_most is None else max(len(self._waiting) - at_most, 0)
+        self._flush(None, keep=keep)
+        return bool(self._waiting)
+
+    def _flush(self, least: int | None, *, keep: int) -> None:
+        """Move what was freed; then write the partitions in which at least this much waits, and
+        those that have waited longest, until no more than `keep` are left."""
         if self._trash.waits:
             try:
                 self._trash.carry_out()
@@ -265,9 +276,12 @@ class Store:
                 what = f"what was freed cannot be moved to {self._path}/trash: {e.strerror or e}"
                 raise StorageError(what) from e
         for where, partition in list(self._waiting.items()):
-            if partition.waiting_bytes >= least:
+            too_many = len(self._waiting) > keep
+            if too_many or (least is not None and partition.waiting_bytes >= least):
                 partition.flush()
                 del self._waiting[where]
+            elif least is None:
+                break
 
     def read_records(
         self,
@@ -371,13 +385,17 @@ class Store:
         """Let go of what the checkpoint covers.  Raises OSError.
 
         retain_bytes, wanted: as OpLog.forget.  pinned: an older checkpoint that is still read, or
-        the last one.  Returns what removes files that are out of use, to be run in any thread.
+        the last one.  Returns what removes files that are out of use, to be run in any thread, one
+        after the other.
         """
         self._log.forget(self.checkpoint, retain_bytes, min(wanted, pinned + 1))
         names = self._trash.covered(min(self.checkpoint, pinned))
         if self._disk.exists(f"{self._path}/{REMOVED}"):
             names.append(f"{self._path}/{REMOVED}")
-        return [self._disk.remove_later(name) for name in names]
+        return [
+            self._disk.remove_later(names[first : first + REMOVED_AT_ONCE])
+            for first in range(0, len(names), REMOVED_AT_ONCE)
+        ]
 
     def outgoing(self) -> Outgoing:
         """The last checkpoint, to be copied; `tidy` must be told that it is read."""

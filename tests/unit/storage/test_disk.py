@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import random
@@ -106,6 +107,53 @@ def test_descriptors_are_few_and_a_sync_outlives_an_eviction(tmp_path: Path) -> 
     disk.unlink(f"{tmp_path}/a")
     job.run()
     disk.close()
+
+
+def test_what_is_removed_later_is_not_held_open(tmp_path: Path) -> None:
+    disk = OsDisk()
+    for name in ("a/b", "c"):
+        disk.mkdir(f"{tmp_path}/{name}")
+        disk.create(f"{tmp_path}/{name}/file")
+    remove = disk.remove_later([f"{tmp_path}/a", f"{tmp_path}/nothing"])
+    assert list(disk._open) == [f"{tmp_path}/c/file"]
+    remove()
+    assert disk.listdir(str(tmp_path)) == ["c"]
+    disk.close()
+
+
+def test_all_is_synced_through_what_was_opened_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = OsDisk()
+    disk.lock(f"{tmp_path}/lock")
+    disk.create(f"{tmp_path}/file")
+    disk.sync_all()
+    asked = []
+
+    class Failing:
+        def syncfs(self, fd: int) -> int:
+            asked.append(fd)
+            ctypes.set_errno(errno.EIO)
+            return -1
+
+    monkeypatch.setattr("yak.storage.disk._libc", Failing())
+    with pytest.raises(OSError, match="Input/output error"):
+        disk.sync_all()
+    assert asked == disk._locks
+    monkeypatch.setattr("yak.storage.disk._libc", object())
+    disk.sync_all()
+    disk.close()
+
+
+def test_all_is_durable_after_sync_all() -> None:
+    disk = MemoryDisk()
+    disk.mkdir("/d/e")
+    disk.create("/d/e/f")
+    disk.append("/d/e/f", [b"abc"])
+    disk.sync_all()
+    disk.append("/d/e/f", [b"d"])
+    disk.crash("power", random.Random(1))
+    assert disk.read_file("/d/e/f")[:3] == b"abc"
 
 
 def test_when_descriptors_run_out_an_older_file_is_closed(

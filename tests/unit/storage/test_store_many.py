@@ -1,13 +1,23 @@
-"""Topics of very many partitions: a creation must not take longer than a lease lasts."""
+"""Topics of very many partitions: nothing that they need must take longer than a lease lasts."""
 
 from __future__ import annotations
+
+import random
+
+import pytest
 
 from tests.support.memory_disk import MemoryDisk
 from tests.support.operations import body_of
 from yak.core import ops
+from yak.core.state import State
 from yak.storage.data_dir import DataDir
 from yak.storage.disk import Buffer
-from yak.storage.store import EAGER_DIRECTORIES, Store
+from yak.storage.store import (
+    EAGER_DIRECTORIES,
+    MAX_WAITING_PARTITIONS,
+    REMOVED_AT_ONCE,
+    Store,
+)
 
 MANY = 10_000
 
@@ -70,3 +80,108 @@ def test_a_topic_that_grows_beyond_it_makes_no_more_either() -> None:
     op, body = batch(3, MANY - 1)
     carry(store, op, body)
     assert len(disk.listdir("/b/topics/t")) == EAGER_DIRECTORIES + 1
+
+
+def files(disk: MemoryDisk) -> list[str]:
+    home = "/b/topics/t"
+    return [n for n in disk.listdir(home) if disk.listdir(f"{home}/{n}")]
+
+
+def written_to(disk: MemoryDisk, partitions: int) -> tuple[Store, State]:
+    """A record in each partition, applied together; State as a broker has it beside."""
+    store, state = created(disk, partitions), State()
+    made = ops.CreateTopic(
+        index=1, epoch=1, time=1, topic="t", topic_id="t1", partitions=partitions, config={}
+    )
+    written = [batch(2 + number, number) for number in range(partitions)]
+    store.append(list(written))
+    store.begin_sync().run()
+    store.apply([op for op, _ in written])
+    applied: list[ops.Op] = [made, *(op for op, _ in written)]
+    for op in applied:
+        state.apply(op)
+    return store, state
+
+
+def test_no_more_than_some_wait_for_a_flush_and_the_longest_waiting_goes_first() -> None:
+    disk = MemoryDisk()
+    store, _ = written_to(disk, MAX_WAITING_PARTITIONS + 30)
+    assert sorted(map(int, files(disk))) == list(range(30))
+    assert store.flush(at_most=20)
+    assert sorted(map(int, files(disk))) == list(range(50))
+    assert not store.flush()
+    assert len(files(disk)) == MAX_WAITING_PARTITIONS + 30
+    assert not store.flush(at_most=20)
+
+
+@pytest.mark.parametrize("partitions", [5, 900])
+def test_a_checkpoint_of_many_files_survives_a_power_cut(
+    partitions: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many are made durable with all of the file system, few one by one."""
+    monkeypatch.setattr("yak.storage.checkpoint.SYNC_ALL_ABOVE", 500)
+    disk = MemoryDisk()
+    store, state = written_to(disk, partitions)
+    job = store.begin_checkpoint(state)
+    steps = list(job.steps())
+    assert len(steps) == (3 if partitions == 5 else 2)
+    for step in steps:
+        step()
+    disk.crash("power", random.Random(0))
+    directory = DataDir.open(disk, "/b", kind="broker", broker=1)
+    again, found = Store.recover(disk, directory, 1 << 20)
+    assert (again.checkpoint, found.state) == (state.index, "whole")
+    for number in range(partitions):
+        assert again.read_records("t", number, 0, 10**6)
+
+
+def test_what_was_freed_before_a_checkpoint_needs_no_sync() -> None:
+    disk = MemoryDisk()
+    store, state = written_to(disk, 3)
+    store.flush()
+    gone = ops.DeleteTopic(index=5, epoch=1, time=2, topic="t", topic_id="t1")
+    state.apply(gone)
+    carry(store, gone)
+    job = store.begin_checkpoint(state)
+    assert any(name.startswith("/b/topics/t/") for name in job.files)
+    for step in job.steps():
+        step()
+    store.end_checkpoint(job)
+    assert store.checkpoint == 5
+
+
+def test_thousands_that_were_freed_are_removed_in_pieces() -> None:
+    disk = MemoryDisk()
+    store = created(disk, 1)
+    state = State()
+    state.apply(
+        ops.CreateTopic(index=1, epoch=1, time=1, topic="t", topic_id="t1", partitions=1, config={})
+    )
+    index = 1
+    for number in range(REMOVED_AT_ONCE + 1):
+        name = f"t{number}"
+        index += 2
+        for op in (
+            ops.CreateTopic(
+                index=index - 1,
+                epoch=1,
+                time=1,
+                topic=name,
+                topic_id=f"i{number}",
+                partitions=1,
+                config={},
+            ),
+            ops.DeleteTopic(index=index, epoch=1, time=1, topic=name, topic_id=f"i{number}"),
+        ):
+            state.apply(op)
+            carry(store, op)
+    assert len(disk.listdir("/b/trash")) == REMOVED_AT_ONCE + 1
+    job = store.begin_checkpoint(state)
+    for step in job.steps():
+        step()
+    store.end_checkpoint(job)
+    first, second = store.tidy(0, index, index)
+    first()
+    assert len(disk.listdir("/b/trash")) == 1
+    second()
+    assert disk.listdir("/b/trash") == []
