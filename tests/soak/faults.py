@@ -2,6 +2,7 @@
 
     terminate   SIGTERM, as an operator restarts it; it has to exit with 0
     kill        kill -9
+    ahead       kill -9 while the others stand still for a moment: what it holds alone goes with it
     pause       SIGSTOP for longer than a session, then SIGCONT
     wipe        kill -9, and its directory is removed: it has to copy everything
 
@@ -29,8 +30,10 @@ IN_SYNC_S = 120.0
 ZK_EVERY = 7
 #: A broker that is stopped stays so for this long: above every session of the soak's yak-zk.
 PAUSE_S = 4.0
+#: The others stand still for so long before one is killed ahead of them: far below a session.
+STILL_S = 0.3
 #: The order of means.  Its length is odd, so that each meets the leader in every second round.
-MEANS = ("terminate", "wipe", "kill", "kill", "terminate", "pause", "wipe")
+MEANS = ("terminate", "wipe", "ahead", "kill", "terminate", "pause", "wipe")
 
 
 class Faults:
@@ -134,7 +137,14 @@ class Faults:
             code = self._cluster.terminate(broker)
             assert code == 0, f"broker {broker} ended with {code} on SIGTERM"
             return
+        still = [b for b in self._cluster.ids if b != broker and means == "ahead"]
+        for other in still:
+            self._cluster.pause(other)
+        if still:
+            time.sleep(STILL_S)
         self._cluster.kill(broker)
+        for other in still:
+            self._cluster.resume(other)
         if means == "wipe":
             self._before_wipe(broker)
             shutil.rmtree(self._cluster.data_dir(broker))
