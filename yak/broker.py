@@ -116,6 +116,7 @@ class Broker:
             tell=self._tell,
             finished=lambda: self.stopped.set(),
             restart=self._begin_anew,
+            max_unflushed_bytes=self.config.limits.max_unflushed_bytes,
         )
 
     # -- the world's ears ------------------------------------------------------------------------

@@ -25,6 +25,7 @@ from typing import Final, assert_never
 
 from yak import messages as m
 from yak import protocol
+from yak.config import Limits
 from yak.copying import Fetching, Giving
 from yak.core import events as e
 from yak.errors import Fatal, Refused
@@ -43,6 +44,8 @@ from yak.version import VERSION
 FLUSH_S: Final = 0.05
 #: Partitions that are written at once: a heartbeat or an answer must not wait for a thousand.
 FLUSH_AT_ONCE: Final = 50
+#: After the disk refused that.
+FLUSH_AGAIN_S: Final = 0.5
 
 
 class Batch(e.Body):
@@ -73,6 +76,7 @@ class Carrier:
         tell: Callable[[e.Event], None],
         finished: Callable[[], None],
         restart: Callable[[str], None],
+        max_unflushed_bytes: int = Limits.max_unflushed_bytes,
     ) -> None:
         self.store = store
         self.data_dir = data_dir
@@ -88,6 +92,11 @@ class Carrier:
         self._loop = asyncio.get_running_loop()
         self._began = time.monotonic()
         self._flush_due: asyncio.TimerHandle | None = None
+        self._max_unflushed_bytes = max_unflushed_bytes
+        #: The partition files were refused when last tried.
+        self._refused = False
+        #: The core was told not to apply.
+        self._stuck = False
 
     def carry_out(self, effects: list[e.Effect]) -> None:
         """In their order; consecutive appends in one write."""
@@ -288,23 +297,41 @@ class Carrier:
             self.store.apply(effect.ops)
         except StorageError as error:
             # Nothing is lost: the log has it, and memory serves it; the next flush tries again.
-            self.story.tell("flush_failed", reason=error.message)
+            self._flush_refused(error)
         self._flush_soon()
 
     def _flush_soon(self) -> None:
         if self._flush_due is None:
-            self._flush_due = self._loop.call_later(FLUSH_S, self._flush)
+            after = FLUSH_AGAIN_S if self._refused else FLUSH_S
+            self._flush_due = self._loop.call_later(after, self._flush)
 
     def _flush(self) -> None:
         self._flush_due = None
         try:
             more = self.store.flush(FLUSH_AT_ONCE)
         except StorageError as error:
-            self.story.tell("flush_failed", reason=error.message)
+            self._flush_refused(error)
             self._flush_soon()
             return
         if more:
             self._flush_due = self._loop.call_later(0, self._flush)
+        elif self._refused:
+            self._refused = False
+            self.story.tell("flushed_again")
+        if self._stuck and self.store.unflushed_bytes < self._max_unflushed_bytes:
+            self._stuck = False
+            self._tell(e.FilesStuck(None))
+
+    def _flush_refused(self, error: StorageError) -> None:
+        """What waits in memory is served from there; but that must not fill it."""
+        if not self._refused:
+            self.story.tell("flush_failed", reason=error.message)
+        self._refused = True
+        waiting = self.store.unflushed_bytes
+        if waiting >= self._max_unflushed_bytes and not self._stuck:
+            self._stuck = True
+            limit = f"max_unflushed_bytes is {self._max_unflushed_bytes}"
+            self._tell(e.FilesStuck(f"{error.message} ({waiting} bytes; {limit})"))
 
     # -- effects on the net ----------------------------------------------------------------------
 

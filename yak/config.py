@@ -70,12 +70,22 @@ class Limits:
     max_connections: int = 10_000
     #: Requests of one connection that wait for an answer; further ones are not read.
     max_inflight_requests: int = 1_000
-    #: Bytes of frames that have arrived only in part, over all connections.
+    #: Bytes of frames that have arrived only in part, or wait since their connection has too many
+    #: requests unanswered, over all connections.  Sixteen of the largest frames at once.
     max_partial_bytes: int = 256 * MIB
-    #: Bytes appended and not yet committed; more is refused with OVERLOADED.
+    #: Bytes appended and not yet committed, and 1 KiB for each operation; more is refused with
+    #: OVERLOADED.  A follower that stalls leaves the ISR after replica_lag_ms: until then so much
+    #: is what 100 MB/s bring.
     max_uncommitted_bytes: int = 256 * MIB
+    #: Bytes applied that wait in memory because the disk refuses the partition files; with more,
+    #: nothing is applied any more, and a leader gives way.  Ten times what 100 MB/s bring between
+    #: two flushes, so that it is never the disk's slowness alone that reaches it.
+    max_unflushed_bytes: int = 64 * MIB
     #: Bytes of answers that one slow client may leave unread before its requests wait.
     max_unsent_bytes: int = 8 * MIB
+    #: Bytes of answers that all clients may leave unread; with more, whoever has not read for
+    #: longest is cut off.  Some thirty stopped consumers, each with the largest answer.
+    max_unread_bytes: int = 256 * MIB
     #: The largest answer to one fetch.
     max_fetch_bytes: int = 8 * MIB
     #: A frame that began to arrive must end within this.

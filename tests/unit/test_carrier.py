@@ -38,7 +38,7 @@ class SmallDisk(MemoryDisk):
 class Stage:
     """A carrier, the memory disk below it, and what it told the core."""
 
-    def __init__(self) -> None:
+    def __init__(self, **limits: int) -> None:
         self.disk = SmallDisk()
         self.told: list[e.Event] = []
         self.finished = 0
@@ -55,6 +55,7 @@ class Stage:
             tell=self.told.append,
             finished=self._finish,
             restart=self.restarts.append,
+            **limits,
         )
 
     def _finish(self) -> None:
@@ -232,3 +233,28 @@ async def test_find_trims_is_answered_in_a_later_turn() -> None:
     stage = Stage()
     stage.carrier.carry_out([e.FindTrims([("t", 0, None, 1)])])
     assert stage.told == [e.TrimsFound([])]
+
+
+@pytest.mark.asyncio
+async def test_files_that_take_nothing_stop_the_applying_at_max_unflushed_bytes() -> None:
+    stage = Stage(max_unflushed_bytes=2000)
+    stage.carrier.carry_out([e.AppendOp(a_lead(1)), e.AppendOp(a_topic(2))])
+    batches = [replace(a_batch(3 + n, 800).op, offset=n) for n in range(4)]
+    stage.carrier.carry_out([e.AppendOp(op, Batch(800, CRC, b"x" * 800)) for op in batches])
+    stage.carrier.carry_out([e.Apply([a_lead(1), a_topic(2), *batches[:2]])])
+    stage.disk.space_left = 0
+    stage.carrier._flush()
+    assert stage.told == [], "so much may wait"
+    stage.carrier.carry_out([e.Apply(batches[2:])])
+    stage.carrier._flush()
+    stage.carrier._flush()
+    (stuck,) = stage.told
+    assert isinstance(stuck, e.FilesStuck)
+    assert "max_unflushed_bytes is 2000" in str(stuck.reason)
+    assert stage.store.unflushed_bytes > 3200
+    stage.disk.space_left = None
+    stage.carrier._flush()
+    assert stage.told[1:] == [e.FilesStuck(None)]
+    assert stage.store.unflushed_bytes == 0
+    stage.carrier._flush()
+    assert len(stage.told) == 2, "said once"

@@ -164,6 +164,12 @@ class StorageFailed(msgspec.Struct):
     end: int
 
 
+class FilesStuck(msgspec.Struct):
+    """The partition files are refused, and as much waits in memory as may; None: no more."""
+
+    reason: str | None
+
+
 class TrimsFound(msgspec.Struct):
     """found: (topic, partition, offset) where whole segments below the offset may go."""
 
@@ -179,7 +185,9 @@ class Stop(msgspec.Struct):
 
 
 #: What the disk has to say.
-StorageEvent: TypeAlias = Durable | Loaded | LogCut | FileDamaged | StorageFailed | TrimsFound
+StorageEvent: TypeAlias = (
+    Durable | Loaded | LogCut | FileDamaged | StorageFailed | FilesStuck | TrimsFound
+)
 #: What comes of the connection to the leader.
 LinkEvent: TypeAlias = LinkUp | LinkDown | FollowAnswered | CopyHeard | CopyDone
 Event: TypeAlias = (

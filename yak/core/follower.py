@@ -8,6 +8,7 @@ F pulls from the leader L of epoch E, over one link at a time:
     truncate*        the log is cut to the common prefix (log.py), never below C
     verified_commit  L's C is taken only after truncation was agreed on this link
     ack_durable      what was copied is acknowledged once the disk has all of it
+    keep_up          nothing more is asked for while too much that is committed is not applied
     fence_follower   an answer of another epoch is no answer
 
 It does not decide whom to follow (node.py), nor apply.
@@ -15,12 +16,18 @@ It does not decide whom to follow (node.py), nor apply.
 
 from __future__ import annotations
 
+from typing import Final
+
 from msgspec import UNSET
 
 from yak import messages as m
 from yak.core import events as e
 from yak.core.log import Log
 
+#: Operations that are committed and not applied here, at 0.7 KB each; with more, this follower asks
+#: for nothing, so that one that is far behind holds 14 MB of them, not a whole log.  It is ten
+#: turns' work: a follower that can apply falls silent for a fraction of the replica lag.
+MAX_UNAPPLIED: Final = 20_000
 #: A link that was lost is dialled again after this long.
 REDIAL_S = 0.05
 #: After the disk refused what was copied; the leader would send the same again at once.
@@ -191,9 +198,13 @@ class Follower:
         self._leader_committed = max(self._leader_committed, answer.committed)
         self._owes_replicate = True
 
-    def durable(self) -> None:
-        """The disk may have moved: acknowledge once it holds all that was copied."""
-        if self._owes_replicate and self.log.durable == self.log.next - 1:
+    def keep_up(self, applied: int) -> None:
+        """The disk may have moved, or State: acknowledge once both are where they should be."""
+        if (
+            self._owes_replicate
+            and self.log.durable == self.log.next - 1
+            and self.committed - applied <= MAX_UNAPPLIED
+        ):
             self._acknowledge()
 
     def _acknowledge(self) -> None:

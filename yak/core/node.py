@@ -92,6 +92,8 @@ class Node:
         self._stop_by = float("inf")
         self._finished = False
         self._damage_told = False
+        #: Why nothing is applied: the partition files cannot take it.
+        self._stuck: str | None = None
 
     # -- the turn --------------------------------------------------------------------------------
 
@@ -121,6 +123,7 @@ class Node:
                 | e.LogCut()
                 | e.FileDamaged()
                 | e.StorageFailed()
+                | e.FilesStuck()
                 | e.TrimsFound()
             ):
                 self._storage_told(event, now)
@@ -147,6 +150,9 @@ class Node:
                 self._apply(event.ops, now)
             case e.StorageFailed():
                 self._storage_failed(event, now)
+            case e.FilesStuck():
+                self._stuck = event.reason
+                self._tell("applying_waits" if event.reason else "applying_goes_on")
             case e.LogCut():
                 self.log.first = event.first
             case e.FileDamaged():
@@ -170,7 +176,7 @@ class Node:
             role.shown = self.state.index
             role.tick(now.mono, may_propose=self.joined)
         elif isinstance(role, Follower):
-            role.durable()
+            role.keep_up(self.state.index)
             if now.mono >= role.next_deadline():
                 self._out.append(e.SaveEpoch(self.epoch))  # the disk may have refused it
             if role.tick(now.mono, self._link + 1):
@@ -206,6 +212,8 @@ class Node:
             role.beat()
             if role.must_resign(now.mono):
                 self._resign(role.epoch, "no live member of the ISR has followed for resign_ms")
+            elif self._stuck and role.reachable(now.mono) > 1:
+                self._resign(role.epoch, f"the disk refused: {self._stuck}")
         if self._resigning and now.mono >= self._resign_at:
             self._resign_at = now.mono + RESIGN_AGAIN_S
             self._out.append(e.Resign(*self._resigning))
@@ -466,7 +474,7 @@ class Node:
     def _apply_committed(self, now: Now) -> None:
         """Make what is committed real, a bounded piece a turn."""
         recent, state = self.log.recent, self.state
-        if self._loading or state.index >= self.committed:
+        if not self._has_more_to_apply():
             return
         if not recent or recent[0].index > state.index + 1:
             # After a restart the log is longer than what is in memory.
@@ -480,7 +488,8 @@ class Node:
         self._apply([recent.popleft() for _ in range(count)], now)
 
     def _has_more_to_apply(self) -> bool:
-        return not self._loading and self.state.index < self.committed
+        waits = self._loading or self._stuck is not None
+        return not waits and self.state.index < self.committed
 
     def _apply(self, batch: list[ops.Op], now: Now) -> None:
         """In pieces that end with a deletion: whoever waits for that topic hears of it, even if

@@ -76,8 +76,9 @@ class Service:
         if self.pending.bytes >= self.limits.max_uncommitted_bytes:
             raise Refused(
                 "OVERLOADED",
-                f"{self.pending.bytes} bytes wait for the followers (max_uncommitted_bytes is "
-                f"{self.limits.max_uncommitted_bytes}); send again a little later",
+                f"{self.pending.bytes} bytes wait for the followers and the disk "
+                f"(max_uncommitted_bytes is {self.limits.max_uncommitted_bytes}); send again a "
+                "little later",
             )
 
     def can_write(self, now: Now) -> bool:

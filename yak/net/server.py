@@ -11,8 +11,9 @@ Rules:
 * While a connection has max_inflight_requests unanswered, or max_unsent_bytes that its client
   does not read, nothing more is taken from it: frames that are here already wait in its queue,
   the others wait in the kernel, and so with the client.
-* Frames that have begun share max_partial_bytes over all connections, and each must end within
-  frame_timeout_ms.  One sweep looks after all of them; a timer a frame would cost every frame.
+* Frames that have begun, or wait in a queue, share max_partial_bytes over all connections, and
+  each must end within frame_timeout_ms.  One sweep looks after all of them; a timer a frame would
+  cost every frame.  What all clients leave unread is unread.py's.
 * All answers of one turn of the loop leave a connection in one write.
 * An end is orderly: what was answered is sent, the write side is shut, input is discarded until
   the client ends too, at most LINGER_S.  Closing at once would reset the connection, and the
@@ -33,6 +34,7 @@ import socket
 import uuid
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from types import MappingProxyType
 from typing import Any, Final, Protocol, cast
 
@@ -43,8 +45,9 @@ from yak import protocol
 from yak.config import MIB, Limits
 from yak.errors import Refused
 from yak.model import Address
-from yak.net.listener import Listener
+from yak.net.listener import Listener, tune
 from yak.net.tasks import spawn
+from yak.net.unread import Unread
 from yak.protocol import (
     BadRequest,
     Buffer,
@@ -64,8 +67,6 @@ GATHER_BYTES: Final = 1 * MIB
 SWEEP_S: Final = 1.0
 #: Clients over max_connections that are told so at the same time; the others are just cut.
 MAX_TURNED_AWAY: Final = 64
-#: An idle connection is probed after this, so that a vanished client's place becomes free.
-KEEPALIVE_IDLE_S: Final = 60
 
 _log = logging.getLogger(__name__)
 
@@ -107,11 +108,13 @@ class ServerConnection(asyncio.Protocol):
         "_shut",
         "_timer",
         "_transport",
+        "_waiting",
         "dialled",
         "number",
         "peer",
         "since",
         "unanswered",
+        "unread_since",
     )
 
     _transport: asyncio.Transport
@@ -123,10 +126,13 @@ class ServerConnection(asyncio.Protocol):
         self.unanswered = 0
         #: When the unfinished frame began, in the loop's time.
         self.since = 0.0
+        self.unread_since = 0.0
         self._server = server
         self._reader = FrameReader(server.limits.max_frame_bytes)
         #: Frames received and not yet taken.
         self._queue: deque[Part] = deque()
+        #: Their size, when they began to wait: counted until all are taken.
+        self._waiting = 0
         #: Answers of this turn, not yet given to the transport, and their size.
         self._out: list[Buffer] = []
         self._out_bytes = 0
@@ -176,8 +182,14 @@ class ServerConnection(asyncio.Protocol):
         """
         if self._choked:
             self._held.append(make)
-        else:
+        elif self._server.unread.room_now:
             make()
+        else:
+            self._server.unread.make_later(lambda: self._make_later(make))
+
+    def _make_later(self, make: Callable[[], None]) -> None:
+        if not self.closed:
+            self.when_room(make)
 
     def done(self) -> None:
         """A request is served that gets no answer (acks=0)."""
@@ -252,6 +264,7 @@ class ServerConnection(asyncio.Protocol):
         self._ending = True
         self.forget_partial()
         self._queue.clear()
+        self._note_waiting()
         self._held.clear()
         self._out.clear()
         self._out_bytes = 0
@@ -298,9 +311,13 @@ class ServerConnection(asyncio.Protocol):
             return
         if not self._out:
             self._server.note_unsent(self)
+            if not self._transport.get_write_buffer_size():
+                self.unread_since = self._server.loop.time()
         out = protocol.frame(header, buffers)
+        size = sum(map(len, out))
         self._out += out
-        self._out_bytes += sum(map(len, out))
+        self._out_bytes += size
+        self._server.unread.wrote(self, size)
         if self._out_bytes >= GATHER_BYTES:
             self.flush()
 
@@ -311,6 +328,8 @@ class ServerConnection(asyncio.Protocol):
         limit = self._server.limits.max_inflight_requests
         while queue and not (self._ending or self._choked) and self.unanswered < limit:
             self._take(queue.popleft())
+        if bool(queue) != bool(self._waiting):
+            self._note_waiting()
         self._set_reading()
         if self.unanswered == 0:
             if self._ending:
@@ -318,6 +337,12 @@ class ServerConnection(asyncio.Protocol):
             elif self._eof and not queue:
                 # A client that ended first still reads; it may be slow, but not for ever.
                 self._shut_down(self._server.limits.frame_timeout_ms / 1000)
+
+    def _note_waiting(self) -> None:
+        """Nothing more is read while frames wait, so that their size is what it was at first."""
+        size = sum(len(p.header) + len(p.body) for p in self._queue if isinstance(p, Frame))
+        self._server.partial_bytes += size - self._waiting
+        self._waiting = size
 
     def _take(self, part: Part) -> None:
         match part:
@@ -362,6 +387,7 @@ class ServerConnection(asyncio.Protocol):
         """From now on nothing is taken, and what comes in is discarded."""
         self._ending = True
         self._queue.clear()
+        self._note_waiting()
         self.forget_partial()
 
     def _out_of_time(self) -> None:
@@ -380,7 +406,8 @@ class ServerConnection(asyncio.Protocol):
         if self._eof:
             self._transport.close()
         elif not self._transport.is_closing():
-            self._transport.write_eof()
+            with suppress(OSError):  # reset by the client, which asyncio has not told yet
+                self._transport.write_eof()
 
     def _arm(self, seconds: float, action: Callable[[], None]) -> None:
         """The one timer: what is to happen where the client does not end the connection."""
@@ -413,7 +440,8 @@ class _TurnedAway(asyncio.Protocol):
 class Server:
     """Listens, admits, and holds what the connections share.
 
-    partial_bytes: held of unfinished frames.  Invariant: the sum over `connections`.
+    partial_bytes: held of unfinished frames, and of those that wait.  Invariant: the sum over
+    `connections`.
     turned_away: clients over max_connections that are being told so.
     """
 
@@ -423,6 +451,7 @@ class Server:
         self.limits = limits
         self.loop = asyncio.get_running_loop()
         self.partial_bytes = 0
+        self.unread = Unread(limits.max_unread_bytes, self.loop.call_soon)
         self.turned_away: set[_TurnedAway] = set()
         self._connections: dict[int, ServerConnection] = {}
         self.connections: Mapping[int, ServerConnection] = MappingProxyType(self._connections)
@@ -520,7 +549,7 @@ class Server:
         ):
             sock.close()
             return
-        _tune(sock)
+        tune(sock)
         _ = spawn(self._adopt(sock), name="accept a connection")
 
     async def _adopt(self, sock: socket.socket) -> None:
@@ -568,14 +597,3 @@ def _address(name: Any) -> Address:
         return Address("?", 0)
     host, port = name[:2]
     return Address(host.removeprefix("::ffff:") if "." in host else host, port)
-
-
-def _tune(sock: socket.socket) -> None:
-    """Small answers leave at once; a vanished client is noticed."""
-    try:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        if hasattr(socket, "TCP_KEEPIDLE"):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE_S)
-    except OSError as e:
-        _log.debug("a connection was gone before it was accepted: %s", e)

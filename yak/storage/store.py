@@ -275,13 +275,25 @@ class Store:
             except OSError as e:
                 what = f"what was freed cannot be moved to {self._path}/trash: {e.strerror or e}"
                 raise StorageError(what) from e
-        for where, partition in list(self._waiting.items()):
-            too_many = len(self._waiting) > keep
-            if too_many or (least is not None and partition.waiting_bytes >= least):
-                partition.flush()
+        refused: StorageError | None = None
+        too_many = len(self._waiting) - keep
+        for number, (where, partition) in enumerate(list(self._waiting.items())):
+            if number < too_many or (least is not None and partition.waiting_bytes >= least):
                 del self._waiting[where]
+                try:
+                    partition.flush()
+                except StorageError as e:  # the others may be on a sound part of the disk
+                    self._waiting[where] = partition
+                    refused = refused or e
             elif least is None:
                 break
+        if refused is not None:
+            raise refused
+
+    @property
+    def unflushed_bytes(self) -> int:
+        """What is applied and held in memory until a flush takes it."""
+        return sum(partition.waiting_bytes for partition in self._waiting.values())
 
     def read_records(
         self,

@@ -17,6 +17,7 @@ from tests.support.playbook import (
     a_view,
 )
 from yak import messages as m
+from yak.config import Limits
 from yak.core import events as e
 from yak.core import node, ops
 from yak.core.node import APPLY_AT_ONCE, RESIGN_AGAIN_S, STOP_GRACE_S
@@ -529,3 +530,38 @@ def test_followers_are_told_of_no_more_than_the_leader_s_own_state_has(
     assert book.node.committed == last
     assert book.node.state.index == last - 2
     assert told == [last - 2, last - 2]
+
+
+# -- partition files that take nothing -------------------------------------------------------------
+
+
+def test_a_leader_whose_files_take_no_more_gives_way() -> None:
+    book, two, three = Playbook.of_three(log=INHERITED, epoch=1)
+    book.tell(e.FilesStuck("topics/t/0: full (max_unflushed_bytes is 1)"))
+    book.ask(m.Produce(id=1, **PRODUCE))
+    applied = book.state.index
+    two.holds()
+    three.holds()
+    assert book.committed == applied + 1
+    assert book.state.index == applied, "nothing more is held in memory"
+    book.wait(0.2)
+    (resign,) = [effect for effect in book.story if isinstance(effect, e.Resign)]
+    assert "max_unflushed_bytes" in resign.reason
+    book.tell(e.FilesStuck(None))
+    assert book.state.index == applied + 1
+    assert book.answer(1).offset == 3
+
+
+def test_a_lone_leader_keeps_the_lead_and_refuses_what_would_fill_it() -> None:
+    book = Playbook.alone(limits=Limits(max_uncommitted_bytes=3000))
+    book.ask(m.CreateTopic(id=1, topic="t"))
+    book.tell(e.FilesStuck("full"))
+    for n in (2, 3):
+        assert book.ask(m.Produce(id=n, **PRODUCE)) is None
+    book.wait(1)
+    refusal = book.ask(m.Produce(id=4, **PRODUCE))
+    refusal = refusal or book.ask(m.Produce(id=5, **PRODUCE))
+    assert refusal.error == "OVERLOADED"
+    assert not [effect for effect in book.story if isinstance(effect, e.Resign)]
+    book.tell(e.FilesStuck(None))
+    assert [book.answer(n).offset for n in (2, 3)] == [0, 1]

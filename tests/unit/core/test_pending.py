@@ -11,7 +11,7 @@ from yak import messages as m
 from yak.core import events as e
 from yak.core import ops
 from yak.core.log import Log
-from yak.core.pending import Pending
+from yak.core.pending import ENTRY_BYTES, OPERATION_BYTES, Pending
 from yak.model import Now
 
 NOW = Now(100.0, 5000)
@@ -178,7 +178,21 @@ def test_bytes_are_counted_until_they_are_applied(stage: Stage) -> None:
     stage.apply()
     batch: dict[str, Any] = {"offset": 0, "count": 1, "size": 70, "crc": "0"}
     stage.pending.append(ops.Append, NOW, e.Body(70, "0"), topic="t", partition=0, **batch)
-    assert stage.pending.bytes == 70
+    assert stage.pending.bytes == OPERATION_BYTES + 70
+    stage.apply()
+    assert stage.pending.bytes == 0
+
+
+def test_what_an_operation_names_counts_too(stage: Stage) -> None:
+    """Else acknowledgements, which have no body, could fill a leader that nobody follows."""
+    stage.write("t")
+    stage.apply()
+    offsets = [("t", 0, 0)] * 100
+    stage.pending.append(ops.Ack, NOW, group="g", offsets=offsets)
+    assert stage.pending.bytes == OPERATION_BYTES + 100 * ENTRY_BYTES
+    stage.pending.append(ops.CreatePartitions, NOW, topic="t", partitions=50)
+    assert stage.pending.bytes == 2 * OPERATION_BYTES + 150 * ENTRY_BYTES
+    stage.apply()
     stage.apply()
     assert stage.pending.bytes == 0
 

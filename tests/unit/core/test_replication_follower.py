@@ -7,7 +7,7 @@ import pytest
 from tests.support.playbook import Playbook, a_batch, a_lead, a_topic, a_view, with_broker
 from yak import messages as m
 from yak.core import events as e
-from yak.core.follower import REDIAL_S
+from yak.core.follower import MAX_UNAPPLIED, REDIAL_S
 from yak.core.ops import Op
 
 #: What an earlier leader left.
@@ -258,3 +258,27 @@ def test_a_document_of_the_same_epoch_leaves_the_link_alone() -> None:
     assert not f.book.seen(e.Undial)
     f.copy(a_lead(6, 3))
     assert f.acknowledged() == [6]
+
+
+# -- a follower that cannot keep up ----------------------------------------------------------------
+
+
+def test_a_follower_that_has_too_much_to_apply_asks_for_no_more() -> None:
+    """Whatever a leader has, it holds no whole log in memory."""
+    f = Following(a_lead(1), a_topic(2))
+    f.book.tell(e.FilesStuck("no room"))
+    f.copy(*(a_batch(3 + n, n) for n in range(MAX_UNAPPLIED)), committed=MAX_UNAPPLIED + 2)
+    assert f.book.state.index == 0
+    assert f.acknowledged() == [], "on the disk, but two too many for the memory"
+    f.book.wait(5)
+    assert f.acknowledged() == []
+    f.book.tell(e.FilesStuck(None))
+    assert f.book.state.index == MAX_UNAPPLIED + 2
+    assert f.acknowledged() == [MAX_UNAPPLIED + 2]
+
+
+def test_what_is_not_committed_is_not_counted() -> None:
+    """Else a follower that waits for another one would hold up the commit that it waits for."""
+    f = Following(a_lead(1), a_topic(2))
+    f.copy(*(a_batch(3 + n, n) for n in range(MAX_UNAPPLIED + 1)), committed=2)
+    assert f.acknowledged() == [MAX_UNAPPLIED + 3]

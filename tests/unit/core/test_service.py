@@ -73,11 +73,13 @@ def test_once_they_are_heard_of_again_writing_goes_on() -> None:
 
 
 def test_too_much_that_waits_for_the_followers_is_refused() -> None:
-    book = with_topic(Playbook.alone(limits=Limits(max_uncommitted_bytes=50)))
+    book = with_topic(Playbook.alone(limits=Limits(max_uncommitted_bytes=1100)))
     book.disk.slow = True
     assert book.ask(a_produce(1), size=30) is None
     assert book.ask(a_produce(2), size=30) is None
-    assert book.ask(a_produce(3), size=30).error == "OVERLOADED"
+    refusal = book.ask(a_produce(3), size=30)
+    assert refusal.error == "OVERLOADED"
+    assert "max_uncommitted_bytes is 1100" in refusal.message
     book.sync()
     assert book.ask(a_produce(4), size=30) is None
     assert book.written() == ["append"]

@@ -275,6 +275,28 @@ def test_unfinished_frames_share_one_limit(run: Run) -> None:
     run(play())
 
 
+def test_frames_that_wait_behind_too_many_unanswered_share_it_too(run: Run) -> None:
+    """They have arrived, but nobody has taken them."""
+
+    async def play() -> None:
+        async with stage(
+            Recorder(answering=False), max_partial_bytes=100_000, max_inflight_requests=2
+        ) as on:
+            busy, greedy = await on.dial(), await on.dial()
+            busy.ask(*range(2_000))
+            await poll(lambda: on.server.partial_bytes > 20_000)
+            greedy.ask(*range(10_000))
+            assert "max_partial_bytes" in await greedy.refused("OVERLOADED")
+            await greedy.end()
+            assert on.server.partial_bytes <= 100_000
+            while on.server.partial_bytes:
+                on.handler.answer_first()
+                await asyncio.sleep(0)
+            assert len(on.handler.taken) <= 4, "nearly all of them are served"
+
+    run(play())
+
+
 def test_a_frame_that_began_must_end(run: Run) -> None:
     async def play() -> None:
         async with stage(Recorder(answering=False), frame_timeout_ms=200) as on:

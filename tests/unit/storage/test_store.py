@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import random
+from collections.abc import Sequence
 from typing import Literal
 
 import pytest
@@ -502,3 +504,31 @@ def test_random_crashes(seed: int, fsync: Literal["always", "never"]) -> None:
         assert store.next_index == written + 1
         if applied >= 2:
             assert records(store) == appended(operations[:applied])
+
+
+def test_one_file_that_is_refused_does_not_hold_up_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    disk = MemoryDisk()
+    store, *_ = start(disk)
+    written: Written = [(lead(1), None), (create_topic(2, partitions=3), None)]
+    body = body_of(1)
+    written += [(append_op(3 + n, 0, body, partition=n), body) for n in range(3)]
+    store.append(written)
+    append = disk.append
+
+    def refuse(path: str, buffers: Sequence[Buffer]) -> int:
+        if "/topics/orders/0/" in path:
+            raise OSError(errno.EIO, "Input/output error", path)
+        return append(path, buffers)
+
+    monkeypatch.setattr(disk, "append", refuse)
+    store.apply([op for op, _ in written])
+    with pytest.raises(StorageError, match="Input/output error"):
+        store.flush()
+    size = len(encoded(written)[2])
+    assert store.unflushed_bytes == size, "the first one's"
+    assert store.read_records("orders", 0, 0, 1000), "it is served all the same"
+    monkeypatch.undo()
+    store.flush()
+    assert store.unflushed_bytes == 0
