@@ -35,15 +35,21 @@ TAIL_BYTES = 12_000
 _LISTENING = re.compile(r"^listening on (.+):(\d+)$", re.MULTILINE)
 
 
-def wait_until(look: Callable[[], T], what: str, timeout_s: float = PATIENCE_S) -> T:
-    """The first true value of `look`; an AssertionError that names `what` after the deadline."""
+def wait_until(
+    look: Callable[[], T], what: str | Callable[[], str], timeout_s: float = PATIENCE_S
+) -> T:
+    """The first true value of `look`; an AssertionError that names `what` after the deadline.
+
+    what: called then, where it is to say how things stand in the end.
+    """
     deadline = time.monotonic() + timeout_s
     while True:
         seen = look()
         if seen:
             return seen
         if time.monotonic() > deadline:
-            raise AssertionError(f"after {timeout_s} s still not: {what} (last seen: {seen!r})")
+            named = what if isinstance(what, str) else what()
+            raise AssertionError(f"after {timeout_s} s still not: {named} (last seen: {seen!r})")
         time.sleep(POLL_S)
 
 
