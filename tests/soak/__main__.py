@@ -11,6 +11,7 @@ import shutil
 import sys
 import tempfile
 import traceback
+from dataclasses import replace
 from pathlib import Path
 
 from tests.soak.drive import Drive, Plan
@@ -34,9 +35,8 @@ def main() -> int:
     directory = options.dir or Path(tempfile.mkdtemp(prefix=f"yak-soak-{seed}-"))
     directory.mkdir(parents=True, exist_ok=True)
     _say(f"seed {seed}, {options.minutes:g} minutes, in {directory}")
-    plan = Plan(options.minutes * 60, seed, fsync=options.fsync, rate=options.rate)
-    if options.minutes <= SHORT_MINUTES:
-        plan = Plan.short(plan.seconds, seed)
+    make = Plan.short if options.minutes <= SHORT_MINUTES else Plan
+    plan = replace(make(options.minutes * 60, seed), fsync=options.fsync, rate=options.rate)
     drive = Drive(directory, plan)
     try:
         report = drive.run(options.checker)
