@@ -54,12 +54,12 @@ class Session:
             self._process.after(self._settings.heartbeat_ms / 1000, self.start)
             return
         world = self._process.world
-        self._wire = world.net.connect(
+        wire = self._wire = world.net.connect(
             self._process,
             world.zk,
             on_open=self._opened,
             on_fail=self._failed,
-            on_closed=self._closed,
+            on_closed=lambda reason: self._closed(wire, reason),
             on_push=self._pushed,
             timeout_s=OPEN_S,
         )
@@ -122,7 +122,7 @@ class Session:
             self._settings.session_ms / 1000
         ):
             wire.close()
-            self._closed("yak-zk has not answered for a whole session")
+            self._closed(wire, "yak-zk has not answered for a whole session")
             return
         self._process.after(self._settings.heartbeat_ms / 1000, self._beat, wire)
 
@@ -131,7 +131,7 @@ class Session:
             return
         if not isinstance(answer, m.BeatAnswer):
             wire.close()
-            self._closed("the heartbeat was refused")
+            self._closed(wire, "the heartbeat was refused")
             return
         self._answered = max(self._answered, number)
         self._heard = max(self._heard, answer.number)
@@ -142,7 +142,10 @@ class Session:
             del self._sent[older]
         self._broker._tell(e.LeaseRenewed(renewed))
 
-    def _closed(self, reason: str) -> None:
+    def _closed(self, wire: Wire, reason: str) -> None:
+        """By either end; of a stopped process both may have done so, and it counts once."""
+        if wire is not self._wire:
+            return
         stood, self._stands = self._stands, False
         self._wire = None
         if self._leaving:
