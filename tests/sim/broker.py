@@ -356,7 +356,8 @@ class SimBroker(Server):
 
     def died(self) -> None:
         self.world.tell(self, "died", {"reason": "a fuse burnt down"})
-        self.die()
+        ends, self.ends = self.ends, None
+        (ends or self.die)()
 
     def lose_power(self) -> None:
         self.world.net.lost_power(self)

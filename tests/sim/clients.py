@@ -3,14 +3,15 @@ judge what they were told.
 
     Producer   idempotent: core.inflight keeps its batches; up to five on their way a partition
     Sender     without producer id: acks "all" or 1; sends nothing twice
-    Reader     fetches partitions from any replica, and never goes back
-    Watcher    asks any broker for the latest offsets: who answers must know them
 
-Members of groups are members.py's.  A client itself does not fail; its connections do.
+Who reads is readers.py's, members of groups are members.py's, who makes and deletes topics is
+operators.py's.  A client itself does not fail; its connections do.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -27,10 +28,10 @@ if TYPE_CHECKING:
 PATIENCE_S: Final = 1.5
 #: Between two attempts to find a leader.
 PAUSE_S: Final = 0.03
-#: A fetch waits this long for a record.
-WAIT_MS: Final = 300
 #: Errors that leave open whether the request was carried out.
 _IN_DOUBT: Final = ("REQUEST_TIMED_OUT", "INTERNAL")
+#: What is meant is not there, or is another one by now.
+GONE: Final = ("UNKNOWN_TOPIC", "UNKNOWN_PARTITION")
 _FAR: Final = 1e9
 _ACKS: Final[tuple[Literal["all", 0, 1], ...]] = ("all", 1, 0)
 
@@ -125,65 +126,125 @@ class Client(Process):
         return True
 
 
-class Producer(Client):
-    """Registers, then keeps batches in flight in every partition until all are acknowledged."""
+@dataclass(eq=False)
+class Lane:
+    """One partition, as a producer sees it.  producer: whose sequences these are.
 
-    def __init__(self, world: World, name: str, topic: str, batches: int) -> None:
+    topic_id: the topic that its batches are meant for.
+    """
+
+    tp: TopicPartition
+    producer: int
+    topic_id: str
+    flight: InFlight[bytes] = field(default_factory=InFlight)
+
+
+class Producer(Client):
+    """Registers, then keeps batches in flight in every partition until all are acknowledged.
+
+    A topic that is gone is made again, by registering for it.  What was on its way to the old
+    one goes to the new one, under the same id, from sequence 0 on: the old one's copies name
+    another topic.
+    """
+
+    def __init__(self, world: World, name: str, topics: Sequence[str], batches: int) -> None:
         super().__init__(world, name)
-        self.topic = topic
         self.left = batches
+        #: The id that was given last; None before any.
         self.number: int | None = None
         self._asking = False
         self._serial = 0
-        self._flights: dict[int, InFlight[bytes]] = {}
+        self._lanes: dict[TopicPartition, Lane] = {}
+        self._ids: dict[str, str] = {}
+        #: Topics to register for; with none, `_renew` says that another id is wanted.
+        self._missing: dict[str, None] = dict.fromkeys(topics)
+        self._renew = False
         self._next_new = 0.0
         self._timer: Timer | None = None
         self.after(self.rng.random() * 0.3, self.ready)
 
     @property
     def finished(self) -> bool:
-        return not self.left and not any(len(f) for f in self._flights.values())
+        return not self.left and not any(len(lane.flight) for lane in self._lanes.values())
+
+    # -- its identity -----------------------------------------------------------------------------
 
     def ready(self) -> None:
         if not self.connected() or self._asking:
             return
-        if self.number is None:
+        if self._missing or self._renew:
             self._asking = True
-            request = m.Register(id=0, role="producer", topics=[self.topic], client=self.name)
-            self.ask(request, b"", self._registered)
-        else:
+            topics = list(self._missing)
+            request = m.Register(id=0, role="producer", topics=topics, client=self.name)
+            request.timeout_ms = self.world.setup.timeout_ms
+            self.ask(request, b"", partial(self._registered, topics))
+        if self.number is not None:
             self._pump()
 
-    def _registered(self, answer: m.Answer | None, _: bytes) -> None:
+    def _registered(self, topics: list[str], answer: m.Answer | None, _: bytes) -> None:
         self._asking = False
-        if isinstance(answer, m.ProducerAnswer):
-            self.number = answer.producer
-            count = answer.topics[self.topic].partitions
-            self._flights = {p: InFlight() for p in range(count)}
-            self._pump()
-        else:
+        if not isinstance(answer, m.ProducerAnswer):
             self.misdirected(answer)
+            return
+        self.number, self._renew = answer.producer, False
+        for topic in topics:
+            self._missing.pop(topic, None)
+        for topic in answer.topics:
+            known = answer.topic(topic)
+            if self._ids.get(topic) not in (None, known.topic_id):
+                self._drop(topic, known.partitions)
+            self._ids[topic] = known.topic_id
+            self._grow(topic, known.partitions)
+        self._pump()
+
+    def _drop(self, topic: str, partitions: int) -> None:
+        """It was made again, with so many: what was meant for others is given up."""
+        for tp in [tp for tp in self._lanes if tp[0] == topic and tp[1] >= partitions]:
+            del self._lanes[tp]
+
+    def _grow(self, topic: str, partitions: int) -> None:
+        assert self.number is not None
+        for p in range(partitions):
+            if (topic, p) not in self._lanes:
+                self._lanes[topic, p] = Lane((topic, p), self.number, self._ids[topic])
+
+    def _mend(self, lane: Lane) -> None:
+        """The topic is another one by now, or the log no longer follows this producer id."""
+        assert self.number is not None
+        if lane.flight.must_renew and not self.world.judge.history.forgotten:
+            self.world.judge.fail(f"acknowledged: the log forgot batches of {self.name}")
+        if lane.topic_id != self._ids[lane.tp[0]] and lane.flight.quiet:
+            lane.topic_id = self._ids[lane.tp[0]]
+            lane.flight.restart(self.scheduler.now)
+        if not lane.flight.must_renew or not lane.flight.quiet:
+            return
+        if lane.producer == self.number:
+            self._renew = True
+            self.after(0.0, self.ready)
+            return
+        lane.producer = self.number
+        lane.flight.renew()
+
+    # -- its batches ------------------------------------------------------------------------------
 
     def _pump(self) -> None:
         """Send what is due again, and what is new."""
         if not self.connected() or self.number is None:
             return
         now = self.scheduler.now
-        for number, flight in self._flights.items():
-            if flight.must_renew:
-                self.world.judge.fail(f"acknowledged: the log forgot batches of {self.name}")
-            for entry in flight.due(now):
-                self._send(number, flight, entry)
+        for lane in self._lanes.values():
+            self._mend(lane)
+            for entry in lane.flight.due(now):
+                self._send(lane, entry)
         while self.left and now >= self._next_new:
-            number = self.rng.randrange(len(self._flights))
-            flight = self._flights[number]
-            if not flight.has_room:
+            lane = self.rng.choice(list(self._lanes.values()))
+            if not lane.flight.has_room:
                 break
             self.left -= 1
             self._next_new = now + self._pause()
             count = 1 + int(self.rng.random() * 3)
-            body = b"".join(self._record(number) for _ in range(count))
-            self._send(number, flight, flight.add(body, count, _FAR))
+            body = b"".join(self._record(lane.tp) for _ in range(count))
+            self._send(lane, lane.flight.add(body, count, _FAR))
         self._pump_later(now)
 
     def _pause(self) -> float:
@@ -198,60 +259,69 @@ class Producer(Client):
             self._timer.cancel()
         if self.finished:
             return
-        times = [at for f in self._flights.values() if (at := f.next_at()) is not None]
-        if self.left:
+        flights = [lane.flight for lane in self._lanes.values()]
+        times = [at for flight in flights if (at := flight.next_at()) is not None]
+        if self.left or any(flight.must_renew for flight in flights):
             times.append(max(self._next_new, now + PAUSE_S))
-        self._timer = self.after(max(min(times) - now, 0.001), self._pump)
+        self._timer = self.after(max(min(times, default=now) - now, 0.001), self._pump)
 
-    def _record(self, partition: int) -> bytes:
+    def _record(self, tp: TopicPartition) -> bytes:
         self._serial += 1
-        return b'{"value":"%s/%d/%d"}\n' % (self.name.encode(), partition, self._serial)
+        words = f"{self.name}/{tp[0]}/{tp[1]}/{self._serial}".encode()
+        return b'{"value":"%s"}\n' % words.ljust(self.world.setup.record_bytes, b".")
 
-    def _send(self, number: int, flight: InFlight[bytes], entry: Entry[bytes]) -> None:
-        assert self.number is not None
+    def _send(self, lane: Lane, entry: Entry[bytes]) -> None:
         if self.wire is None:
-            flight.failed(entry, self.scheduler.now, self.rng.random(), in_doubt=True)
+            lane.flight.failed(entry, self.scheduler.now, self.rng.random(), in_doubt=True)
             return
         request = m.Produce(
             id=0,
-            topic=self.topic,
-            partition=number,
+            topic=lane.tp[0],
+            partition=lane.tp[1],
             count=entry.count,
-            producer=self.number,
+            producer=lane.producer,
             sequence=entry.sequence,
+            topic_id=lane.topic_id,
             timeout_ms=self.world.setup.timeout_ms,
         )
-        self.ask(request, entry.item, lambda answer, _: self._sent(number, flight, entry, answer))
+        self.ask(request, entry.item, lambda answer, _: self._sent(lane, entry, answer))
 
-    def _sent(
-        self, number: int, flight: InFlight[bytes], entry: Entry[bytes], answer: m.Answer | None
-    ) -> None:
-        now, chance = self.scheduler.now, self.rng.random()
+    def _sent(self, lane: Lane, entry: Entry[bytes], answer: m.Answer | None) -> None:
+        now, flight = self.scheduler.now, lane.flight
         if isinstance(answer, m.ProduceAnswer):
             if flight.acknowledged(entry):
-                tp = (self.topic, number)
-                self.world.judge.acks(self.name, tp, answer.offset, entry.item)
+                self.world.judge.acks(self.name, lane.tp, answer.offset, entry.item)
+            self._grow(lane.tp[0], answer.partitions)
             self._pump()
             return
+        self._refused(lane, entry, answer)
+        if isinstance(answer, m.ErrorAnswer) and answer.error in GONE:
+            self._missing[lane.tp[0]] = None
+            self.ready()
+        elif isinstance(answer, m.ErrorAnswer) and self.wire is not None and flight.quiet:
+            self.misdirected(answer)
+        self._pump_later(now)
+
+    def _refused(self, lane: Lane, entry: Entry[bytes], answer: m.Answer | None) -> None:
+        now, chance, flight = self.scheduler.now, self.rng.random(), lane.flight
         name = answer.error if isinstance(answer, m.ErrorAnswer) else "CONNECTION"
         if name == "OUT_OF_ORDER_SEQUENCE":
             flight.out_of_order(entry, now, chance)
+        elif name == "UNKNOWN_PRODUCER":
+            flight.forgotten(entry, now, chance)
         elif isinstance(answer, m.ErrorAnswer) and not answer.retriable:
             self.world.judge.fail(f"acknowledged: {self.name} is refused: {answer.message}")
         else:
             in_doubt = name == "CONNECTION" or name in _IN_DOUBT
             flight.failed(entry, now, chance, in_doubt=in_doubt)
-            if isinstance(answer, m.ErrorAnswer) and self.wire is not None and flight.quiet:
-                self.misdirected(answer)
-        self._pump_later(now)
 
 
 class Sender(Client):
     """Sends batches one by one, without a number, each once."""
 
-    def __init__(self, world: World, name: str, topic: str, batches: int) -> None:
+    def __init__(self, world: World, name: str, topics: Sequence[str], batches: int) -> None:
         super().__init__(world, name)
-        self.topic = topic
+        self._topics = topics
         self.left = batches
         self._asking = False
         self.after(0.4 + self.rng.random(), self.ready)
@@ -268,9 +338,10 @@ class Sender(Client):
             return
         self.left -= 1
         self._asking = True
-        body = b'{"value":"%s/%d"}\n' % (self.name.encode(), self.left)
+        topic = self.rng.choice(self._topics)
+        body = b'{"value":"%s/%s/%d"}\n' % (self.name.encode(), topic.encode(), self.left)
         acks = self.rng.choice(_ACKS)
-        request = m.Produce(id=0, topic=self.topic, partition=0, count=1)
+        request = m.Produce(id=0, topic=topic, partition=0, count=1)
         request.acks = acks
         request.timeout_ms = self.world.setup.timeout_ms
         self.ask(request, body, partial(self._sent, request, body))
@@ -279,7 +350,7 @@ class Sender(Client):
 
     def _sent(self, request: m.Produce, body: bytes, answer: m.Answer | None, _: bytes) -> None:
         if isinstance(answer, m.ProduceAnswer) and request.acks == "all":
-            tp = (self.topic, request.partition)
+            tp = (request.topic, request.partition)
             self.world.judge.acks(self.name, tp, answer.offset, body)
         if request.acks != 0:
             self._later()
@@ -289,88 +360,3 @@ class Sender(Client):
     def _later(self) -> None:
         self._asking = False
         self.after(self.world.setup.pace_s * self.rng.random(), self.ready)
-
-
-class Reader(Client):
-    """Reads all partitions of a topic, from whichever replica, onwards only."""
-
-    def __init__(self, world: World, name: str, topic: str, partitions: int) -> None:
-        super().__init__(world, name)
-        self.positions: dict[TopicPartition, int] = {(topic, p): 0 for p in range(partitions)}
-        self._asking = False
-        self.after(0.3 + self.rng.random(), self.ready)
-
-    @property
-    def finished(self) -> bool:
-        history = self.world.judge.history
-        return all(at >= history.end(tp) for tp, at in self.positions.items())
-
-    def ready(self) -> None:
-        if self._asking or not self.connected():
-            return
-        self._asking = True
-        wanted = [(topic, p, at) for (topic, p), at in self.positions.items()]
-        size = self.rng.choice((100, 1000, 1 << 20))
-        self.ask(
-            m.Fetch(id=0, partitions=wanted, max_bytes=size, wait_ms=WAIT_MS), b"", self._fetched
-        )
-
-    def _fetched(self, answer: m.Answer | None, body: bytes) -> None:
-        self._asking = False
-        if not isinstance(answer, m.FetchAnswer):
-            self.misdirected(answer)
-            return
-        at = 0
-        for entry in answer.partitions:
-            data, at = body[at : at + entry.size], at + entry.size
-            self._take(entry, data)
-        if any(isinstance(e.error, str) for e in answer.partitions) or self.rng.random() < 0.05:
-            self.go_elsewhere()
-        else:
-            self.after(0.1 * self.rng.random(), self.ready)
-
-    def _take(self, entry: m.FetchEntry, data: bytes) -> None:
-        if entry.error == "OFFSET_OUT_OF_RANGE":
-            self.world.judge.fail(f"shown: {self.name}: {entry.message}")
-        tp = (entry.topic, entry.partition)
-        self.positions[tp] = self.world.judge.shows(self.name, tp, self.positions[tp], data)
-
-
-class Watcher(Client):
-    """Asks for the latest offsets; it believes whoever answers."""
-
-    def __init__(self, world: World, name: str, topic: str, partitions: int) -> None:
-        super().__init__(world, name)
-        self._where: list[m.Where] = [(topic, p) for p in range(partitions)]
-        self.after(0.5, self._look)
-
-    def _look(self) -> None:
-        if self.world.finishing:
-            return
-        self.after(0.05 + 0.4 * self.rng.random() ** 2, self._look)
-        if self.connected():
-            history = self.world.judge.history
-            least = [history.end(tp) for tp in self._where]
-            request = m.ListOffsets(id=0, partitions=self._where, at="latest")
-            self.ask(request, b"", partial(self._told, least))
-
-    def _told(self, least: list[int], answer: m.Answer | None, _: bytes) -> None:
-        if isinstance(answer, m.OffsetsAnswer):
-            judge = self.world.judge
-            for (topic, p, told), low in zip(answer.offsets, least, strict=True):
-                most = judge.history.end((topic, p))
-                judge.leased(self.name, f"the end of {topic}[{p}]", told or 0, low, most)
-        if not isinstance(answer, m.OffsetsAnswer) or self.rng.random() < 0.1:
-            self.go_elsewhere()
-
-    def move(self, broker: int) -> None:
-        if broker != self.target and self.wire is not None:
-            self.wire.forget()
-            self.wire = None
-        self.target = broker
-
-    def ready(self) -> None:
-        """It looks at times of its own."""
-
-    def lost(self) -> None:
-        self.wire = None

@@ -82,6 +82,8 @@ class Process:
         #: So many steps more, then it dies, or what `on_fuse` says happens.
         self.fuse: int | None = None
         self.on_fuse: Callable[[], None] | None = None
+        #: How it then dies, if not as one that was killed.
+        self.ends: Callable[[], None] | None = None
 
     def after(self, delay: float, fn: Callable[..., object], *args: Any) -> Timer:
         return self.scheduler.at(self.scheduler.now + delay, self, fn, *args)
@@ -103,14 +105,17 @@ class Process:
         self.life += 1
         self.up = self.powered = True
         self.paused = False
-        self.fuse = self.on_fuse = None
+        self.unfuse()
 
     def end_life(self) -> None:
         """Nothing of this life runs any more."""
         self.up = self.paused = False
-        self.fuse = self.on_fuse = None
+        self.unfuse()
         self.backlog.clear()
         self.unsent.clear()
+
+    def unfuse(self) -> None:
+        self.fuse = self.on_fuse = self.ends = None
 
     def died(self) -> None:
         """A fuse burnt down: what a process's kind does then."""

@@ -7,7 +7,7 @@ append may be torn there), WatchedStore reports what was written and cut to the 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from tests.sim.clock import Died, Process
 from tests.support.memory_disk import MemoryDisk
@@ -15,6 +15,11 @@ from yak.core.ops import Op
 from yak.storage.chunk import Chunk, sum_of
 from yak.storage.disk import Buffer
 from yak.storage.store import Store
+
+#: Operations behind which faults may fall.
+STEPS: Final = frozenset(
+    {"assign", "create_topic", "create_partitions", "delete_topic", "trim", "deregister"}
+)
 
 
 class SimDisk(MemoryDisk):
@@ -48,6 +53,14 @@ class SimDisk(MemoryDisk):
         self.process.step()
         super().unlink(path)
 
+    def rmtree(self, path: str) -> None:
+        self.process.step()
+        super().rmtree(path)
+
+    def mkdir(self, path: str) -> None:
+        self.process.step()
+        super().mkdir(path)
+
     def sync(self, path: str) -> None:
         self.process.step()
         super().sync(path)
@@ -65,6 +78,9 @@ class Watcher(Protocol):
     def cuts(self, broker: int, next_index: int, running: str) -> None:
         """The operation at `next_index`, of which `running` is the sum, and all behind it go."""
 
+    def step(self, broker: int, what: str) -> None:
+        """An operation that is no mere record goes its way: faults may fall here."""
+
 
 class WatchedStore(Store):
     """The real store; its log's every change is told to `watcher`."""
@@ -76,16 +92,27 @@ class WatchedStore(Store):
         super().append(operations)
         for op, _ in operations:
             self._tell(op)
+        self._steps("wrote", [op for op, _ in operations])
 
     def append_copied(self, chunk: Chunk) -> None:
         super().append_copied(chunk)
         for entry in chunk.entries:
             self.watcher.wrote(self.broker, entry.op.epoch, entry.op.index, sum_of(entry.line))
+        self._steps("copied", chunk.ops)
+
+    def apply(self, operations: Sequence[Op]) -> None:
+        self._steps("applies", operations)
+        super().apply(operations)
 
     def truncate(self, next_index: int, expected_sum: str) -> None:
         if next_index < self.next_index:
             self.watcher.cuts(self.broker, next_index, self.sum_before(next_index + 1))
         super().truncate(next_index, expected_sum)
+
+    def _steps(self, how: str, operations: Sequence[Op]) -> None:
+        for op in operations:
+            if op.op in STEPS:
+                self.watcher.step(self.broker, f"{how} {op.op}")
 
     def _tell(self, op: Op) -> None:
         self.watcher.wrote(self.broker, op.epoch, op.index, self.sum_before(op.index + 1))

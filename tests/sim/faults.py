@@ -16,6 +16,7 @@ until the cluster has taken it in again; the same for a sync that fails.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from tests.sim.broker import SimBroker
@@ -71,8 +72,8 @@ class Injector:
         }
         for fault in waiting:
             self.armed.remove(fault)
-            if fault.kind == "cut" and not fault.after:
-                self.fire(fault, cast)  # before what was decided here can leave
+            if not fault.after and (fault.kind == "cut" or _burns(fault)):
+                self.fire(fault, cast)  # before what was decided here can leave, or is done
             else:
                 self.world.later(fault.after, self.fire, fault, cast)
 
@@ -106,11 +107,12 @@ class Injector:
 
     def _when(self, process: Server, fault: Fault, action: str) -> None:
         """Let a process die (or its machine) now, or when its fuse has burnt down."""
+        process.unfuse()
         if action == "kill":
             if fault.fuse is None:
                 process.died()
             else:
-                process.fuse, process.on_fuse = fault.fuse, None
+                process.fuse = fault.fuse
             return
         if fault.fuse is None:
             process.pause()
@@ -127,14 +129,24 @@ class Injector:
 
     def _start_again(self, process: Server) -> None:
         """Whether it has died by now or not: then its fuse is out."""
-        process.fuse = process.on_fuse = None
+        process.unfuse()
         process.start()
 
     def power(self, fault: Fault, process: Server) -> None:
         if self.may_lose(process):
             self.tell(process, fault, "its machine loses power")
-            self.lose(process)
+            if fault.fuse is None:
+                self.lose(process)
+            else:
+                process.unfuse()
+                process.fuse, process.ends = fault.fuse, partial(self._lose_or_die, process)
             self.world.later(0.05 + fault.lasts, self._start_again, process)
+
+    def _lose_or_die(self, process: Server) -> None:
+        if self.may_lose(process):
+            self.lose(process)
+        else:
+            process.die()  # meanwhile another machine has lost power, and two are too many
 
     def may_lose(self, process: Server) -> bool:
         """Whether the promise holds if this machine loses power now."""
@@ -188,7 +200,7 @@ class Injector:
             self.world.later(0.05 + fault.lasts, self._continue, process)
 
     def _continue(self, process: Server) -> None:
-        process.fuse = process.on_fuse = None
+        process.unfuse()
         if process.paused:
             self.world.note(f"*** {process.name} goes on")
             process.resume()
@@ -275,13 +287,18 @@ class Injector:
         world = self.world
         world.net.heal_all()
         for process in world.servers():
-            process.fuse = process.on_fuse = None
+            process.unfuse()
             if isinstance(process, SimBroker):
                 process.slow_sync = 0.0
                 process.disk.sync_fails = False
                 self._room_again(process)
             process.resume()
             process.start()
+
+
+def _burns(fault: Fault) -> bool:
+    """Whether it takes effect only when a fuse has burnt down."""
+    return fault.fuse is not None and fault.kind in ("kill", "power", "pause")
 
 
 _ACTIONS: Final = {

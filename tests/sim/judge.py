@@ -10,26 +10,31 @@ committed operations, in their order, as the first broker that knew them committ
     never_back       a broker's C does not fall within one life
     nothing_cut      nobody cuts an operation of the history from its log
     acknowledged     what a producer was told is in the history, where it was told
-    once             a producer's batches are in the history once, in order, without a gap
-    shown            what a reader is sent is the history, byte for byte
+    once             a producer's batches are in a topic's incarnation once, in order, without a gap
+    shown            what a reader is sent is the history of one incarnation, byte for byte, from
+                     the log's start on
     not_stale        an answer under the lease is not older than its question
-    same_state       State is equal on all replicas that applied the same index
-    exclusive        no two live members of a group hold one partition
+    same_state       State is equal on all replicas that applied the same index, and after a
+                     restart it is what it was
+    same_files       the names and bytes of partition files, in the end and after a restart, are
+                     those that the committed operations make
+    exclusive        no two live members of a group hold one partition, whichever incarnation
+    acked_never_back what a group has acknowledged does not fall, but by a reset
+    everything       what a group acknowledges was shown to its members, all of it
     electable        somebody can be elected, sooner or later
     rest             a broker with nothing to do does not turn without pause
     floor            the ISR is never smaller than min_insync_replicas, once it has been that large
 
-It never helps: a broker cannot tell whether it is watched.
+It never helps: a broker cannot tell whether it is watched.  What the operations add up to is
+history.py's.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 
-from msgspec import UNSET
-
+from tests.sim.history import History, Place
 from yak import messages as m
 from yak.core import ops
 from yak.core.document import Document
@@ -37,7 +42,7 @@ from yak.core.replication import Leader
 from yak.core.state import State
 from yak.errors import Fatal
 from yak.model import TopicPartition
-from yak.storage.chunk import Entry, split, sum_of
+from yak.storage.chunk import split
 
 if TYPE_CHECKING:
     from tests.sim.broker import SimBroker
@@ -47,68 +52,24 @@ if TYPE_CHECKING:
 #: State is compared at every index that is a multiple of this.
 COMPARE_EVERY: Final = 16
 _ALL: Final = 1 << 40
+#: How an operation's line begins.
+_INDEX: Final = b'{"index":'
 
 
 class Violation(Exception):  # noqa: N818 -- it is what the run was for
     """A rule of safety was broken; the message says which."""
 
 
-class Piece(NamedTuple):
-    """One batch of the history.  end: the offset after it; data: line and body."""
+class Moment(NamedTuple):
+    """What was true of a partition, and of a group in it, when somebody asked.
 
-    offset: int
+    moved: whether the group's offsets were set from outside meanwhile is told by this count.
+    """
+
+    topic_id: str | None
     end: int
-    data: bytes
-    body: bytes
-
-
-class History:
-    """The committed operations, and what they hold."""
-
-    def __init__(self) -> None:
-        #: The running sum after each operation; the first is that of operation 1.
-        self.sums: list[str] = []
-        self.partitions: dict[TopicPartition, list[Piece]] = {}
-        #: The next sequence of each producer in each partition.
-        self._next: dict[tuple[int, TopicPartition], int] = {}
-        self._bodies: set[bytes] = set()
-
-    def __len__(self) -> int:
-        return len(self.sums)
-
-    def end(self, tp: TopicPartition) -> int:
-        pieces = self.partitions.get(tp)
-        return pieces[-1].end if pieces else 0
-
-    def add(self, entry: Entry) -> str:
-        """The next operation; a fault in it, or nothing."""
-        op = entry.op
-        self.sums.append(sum_of(entry.line))
-        if not isinstance(op, ops.Append):
-            return ""
-        tp = (op.topic, op.partition)
-        body = bytes(entry.body)
-        if op.offset != self.end(tp):
-            return f"offset {op.offset} of {tp} follows {self.end(tp)}"
-        if body in self._bodies:
-            return f"once: batch {body!r} is in the history twice"
-        self._bodies.add(body)
-        piece = Piece(op.offset, op.offset + op.count, entry.line + body, body)
-        self.partitions.setdefault(tp, []).append(piece)
-        if op.producer is UNSET:
-            return ""
-        expected = self._next.get((op.producer, tp), 0)
-        self._next[op.producer, tp] = expected + op.count
-        if op.sequence != expected:
-            return (
-                f"once: sequence {op.sequence} of producer {op.producer} in {tp} "
-                f"where {expected} was due"
-            )
-        return ""
-
-    def find(self, tp: TopicPartition, offset: int) -> int:
-        """Which piece of the partition holds the offset."""
-        return bisect_right(self.partitions.get(tp, []), offset, key=lambda piece: piece.end)
+    acked: int
+    moved: int
 
 
 class Judge:
@@ -128,10 +89,10 @@ class Judge:
         self._isr_grew = False
         #: group, partition -> (member's process, until when it holds it).
         self._holders: dict[tuple[str, TopicPartition], tuple[str, float]] = {}
-        #: What a group was told is acknowledged.
-        self.acked: dict[tuple[str, TopicPartition], int] = {}
+        #: What a group was told is acknowledged, since it was last moved from outside.
+        self._told: dict[tuple[str, int, Place], int] = {}
 
-    def fail(self, why: str) -> None:
+    def fail(self, why: str) -> NoReturn:
         raise Violation(why)
 
     # -- logs -------------------------------------------------------------------------------------
@@ -145,15 +106,22 @@ class Judge:
         if next_index <= len(self.history) and self.history.sums[next_index - 1] == running:
             self.fail(f"nothing_cut: b{broker} cuts operation {next_index}, which is committed")
 
+    def step(self, broker: int, what: str) -> None:
+        self.world.injector.told(self.world.brokers[broker], what, {})
+
     def started(self, broker: SimBroker) -> None:
         """A new life: nothing is known to be committed yet."""
         self._committed[broker.id] = 0
         self._epoch_led[broker.id] = 0
+        self._compare_restored(broker)
         state = broker.broker.node.state
         apply = state.apply
 
         def watched(op: ops.Op) -> None:
-            apply(op)
+            if isinstance(op, ops.Ack):
+                self._applies_ack(broker, state, op, apply)
+            else:
+                apply(op)
             if op.index % COMPARE_EVERY == 0:
                 self.compare(broker, state)
 
@@ -216,6 +184,19 @@ class Judge:
 
     # -- State ------------------------------------------------------------------------------------
 
+    def _applies_ack(self, broker: SimBroker, state: State, op: ops.Ack, apply: Any) -> None:
+        def standing() -> list[int]:
+            return [state.acked_by(op.group, (t, p)) or 0 for t, p, _ in op.offsets]
+
+        before = standing()
+        apply(op)
+        falls = [now < was for was, now in zip(before, standing(), strict=True)]
+        if any(falls) and op.reset is not True:
+            self.fail(
+                f"acked_never_back: operation {op.index} moves {op.group} back on {broker.name}, "
+                f"from {before} to {standing()} in {op.offsets}"
+            )
+
     def compare(self, broker: SimBroker, state: State) -> None:
         known = self._states.get(state.index)
         if known is None:
@@ -227,6 +208,31 @@ class Judge:
                     f"same_state: `{name}` of {broker.name} at index {state.index} is "
                     f"{getattr(state, name)}, elsewhere {value}"
                 )
+
+    def compare_files(self, broker: SimBroker, index: int) -> None:
+        """The partition files of a broker that has applied so much, and flushed all of it."""
+        expected = self.history.files_at(index).tree("data/topics")
+        found = broker.disk.tree("data/topics")
+        for path in sorted(expected.keys() | found.keys()):
+            if expected.get(path) != found.get(path):
+                self.fail(
+                    f"same_files: {path} of {broker.name} is {_size(found.get(path))}; after "
+                    f"operation {index} it must be {_size(expected.get(path))}"
+                )
+
+    def _compare_restored(self, broker: SimBroker) -> None:
+        """A start puts State and files back to a checkpoint: they are as they were then."""
+        state = broker.broker.node.state
+        if state.index > len(self.history):
+            self.fail(f"one_history: {broker.name} starts with {state.index} operations applied")
+        expected = self.history.state_at(state.index)
+        for name, value in vars(expected).items():
+            if name != "apply" and getattr(state, name) != value:
+                self.fail(
+                    f"same_state: `{name}` of {broker.name} is, restored at {state.index}, "
+                    f"{getattr(state, name)}; it was {value}"
+                )
+        self.compare_files(broker, state.index)
 
     # -- yak-zk -----------------------------------------------------------------------------------
 
@@ -260,32 +266,93 @@ class Judge:
     def acks(self, who: str, tp: TopicPartition, offset: int | None, body: bytes) -> None:
         """A producer was told that this batch is stored, at this offset if it is known."""
         self.acknowledged += 1
-        pieces = self.history.partitions.get(tp, [])
-        if offset is None:
-            if not any(piece.body == body for piece in pieces):
-                self.fail(f"acknowledged: {who}'s {body!r} is not in {tp}")
-            return
-        at = self.history.find(tp, offset)
-        if at >= len(pieces) or pieces[at].offset != offset or pieces[at].body != body:
+        if not self.history.holds(*tp, offset, body):
             self.fail(f"acknowledged: {who}'s {body!r} is not at {offset} of {tp}")
 
-    def shows(self, who: str, tp: TopicPartition, offset: int, data: bytes) -> int:
-        """A reader was sent this; the offset after it."""
-        pieces = self.history.partitions.get(tp, [])
-        at, position = self.history.find(tp, offset), 0
+    def shows(
+        self, who: str, tp: TopicPartition, topic_id: str | None, offset: int, data: bytes
+    ) -> tuple[str, int]:
+        """A reader was sent this: of which incarnation it is, and the offset after it.
+
+        topic_id: the incarnation that was asked for, if one was.
+        """
+        index = int(data[len(_INDEX) : data.index(b",")]) if data.startswith(_INDEX) else 0
+        found = self.history.shelf_of(index)
+        if found is None:
+            self.fail(f"shown: {who} is sent {data[:200]!r} at {offset} of {tp}: not committed")
+        incarnation, number = found
+        if (incarnation.name, number) != tp or topic_id not in (None, incarnation.id):
+            self.fail(
+                f"shown: {who} asked for {offset} of {tp} ({topic_id}) and is sent operation "
+                f"{index} of {incarnation.name}[{number}] ({incarnation.id})"
+            )
+        shelf, position = incarnation.shelves[number], 0
+        at = shelf.find(offset)
         while position < len(data):
-            piece = pieces[at].data if at < len(pieces) else b""
+            piece = shelf.pieces[at].data if at < len(shelf.pieces) else b""
             if not piece or not data.startswith(piece, position):
                 self.fail(f"shown: {who} is sent {data[position:][:200]!r} at {offset} of {tp}")
             position += len(piece)
-            offset = pieces[at].end
+            offset = shelf.pieces[at].end
             at += 1
-        return offset
+        return incarnation.id, offset
 
-    def leased(self, who: str, what: str, told: int, least: int, most: int) -> None:
-        """An answer under the lease, and what was true when it was asked and when it came."""
+    def shows_member(self, who: str, group: str, place: Place, first: int, after: int) -> None:
+        """A group's member was shown a partition's records from `first` up to `after`."""
+        account = self.history.group(group)
+        shown = account.shown.get(place, 0)
+        if first > shown:
+            self.fail(
+                f"everything: {who} of {group} reads on at {first} of {place}, and nobody of the "
+                f"group was shown what lies between {shown} and that"
+            )
+        account.shown[place] = max(shown, after)
+
+    def begins_at(self, who: str, place: Place, offset: int, start: int) -> None:
+        """A reader was told that what it asked for is trimmed, and the log begins at `start`."""
+        shelf = self.history.incarnations[place[0]].shelves[place[1]]
+        if start <= offset or start not in shelf.starts:
+            self.fail(
+                f"shown: {who} is told that {place} begins at {start}, not {offset}; it began at "
+                f"{shelf.starts}"
+            )
+
+    def begins_before(self, who: str, place: Place, offset: int, start: int) -> None:
+        """A reader was sent records, with the log start that is said to be theirs."""
+        shelf = self.history.incarnations[place[0]].shelves[place[1]]
+        if start > offset or start not in shelf.starts:
+            self.fail(f"shown: {who} is sent {place} from {offset} on; its log begins at {start}")
+
+    def moment(self, tp: TopicPartition, group: str = "") -> Moment:
+        """What is true now."""
+        id_, end = self.history.topic_id(tp[0]), self.history.end(*tp)
+        moved = self.history.group(group).moved if group else 0
+        return Moment(id_, end, self._told.get((group, moved, (id_ or "", tp[1])), 0), moved)
+
+    def told_end(self, who: str, tp: TopicPartition, then: Moment, told: int) -> None:
+        """An answer under the lease: where the partition ends.  then: when it was asked."""
+        now = self.moment(tp)
+        if now.topic_id == then.topic_id:
+            self._leased(who, f"the end of {tp}", told, then.end, now.end)
+
+    def told_offset(
+        self, who: str, group: str, tp: TopicPartition, then: Moment, told: int
+    ) -> None:
+        """Likewise: where the group stands."""
+        now = self.moment(tp, group)
+        if (now.topic_id, now.moved) == (then.topic_id, then.moved):
+            self._leased(who, f"{group}'s offset in {tp}", told, then.acked, now.end)
+
+    def _leased(self, who: str, what: str, told: int, least: int, most: int) -> None:
         if not least <= told <= most:
             self.fail(f"not_stale: {who} hears {what} is {told}; it was {least} and is {most}")
+
+    def acked(self, group: str, tp: TopicPartition, then: Moment, offset: int) -> None:
+        """A member was told that its acknowledgement counts."""
+        now = self.moment(tp, group)
+        if now.topic_id is not None and (now.topic_id, now.moved) == (then.topic_id, then.moved):
+            key = (group, now.moved, (now.topic_id, tp[1]))
+            self._told[key] = max(self._told.get(key, 0), offset)
 
     def holds(
         self, who: str, group: str, partitions: Iterable[TopicPartition], until: float
@@ -300,6 +367,14 @@ class Judge:
             if other != who and end > now:
                 self.fail(f"exclusive: {other} and {who} both hold {tp} of {group}")
             self._holders[group, tp] = (who, until)
+
+    def lets_go(self, who: str, group: str) -> None:
+        """A member holds nothing any more: it left, or its process is gone."""
+        self.holds(who, group, (), 0.0)
+
+
+def _size(data: bytes | None) -> str:
+    return "gone" if data is None else f"{len(data)} bytes"
 
 
 def _snapshot(state: State) -> dict[str, Any]:

@@ -546,15 +546,15 @@ RULES: Final[dict[str, Callable[[], Patch]]] = {
 #: The area of faults that reveals a rule's absence, and a seed from which on it is not far.
 SCENT: Final[dict[str, tuple[str, int]]] = {
     "commit_all_isr": ("mixed", 1),
-    "self_durable": ("takeover", 1),
-    "ack_durable": ("mixed", 1),
+    "self_durable": ("power", 90),
+    "ack_durable": ("power", 30),
     "verified_commit": ("takeover", 1),
     "truncate": ("takeover", 1),
     "truncate_epoch": ("mixed", 1),
-    "truncate_deep": ("mixed", 40),
+    "truncate_deep": ("mixed", 60),
     "match_reset": ("power", 90),
     "expand_first": ("isr", 1),
-    "expand_keep": ("isr", 40),
+    "expand_keep": ("isr", 130),
     "expand_start": ("isr", 20),
     "shrink_after": ("isr", 1),
     "floor": ("mixed", 1),
@@ -563,11 +563,11 @@ SCENT: Final[dict[str, tuple[str, int]]] = {
     "new_epoch": ("mixed", 1),
     "unclean_out": ("power", 1),
     "zk_durable": ("mixed", 1),
-    "zk_grace": ("takeover", 1),
+    "zk_grace": ("takeover", 40),
     "barrier": ("takeover", 1),
     "lease": ("takeover", 1),
     "dedupe_tail": ("mixed", 1),
     "dup_ack_wait": ("mixed", 1),
-    "seq_gap": ("mixed", 200),
+    "seq_gap": ("mixed", 620),
 }
 SHADOWED: Final = frozenset({"expand_inc", "fence_follower"})

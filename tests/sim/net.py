@@ -49,6 +49,10 @@ class Server(Process):
     def received(self, end: ServerEnd, request: Any, body: bytes) -> None:
         raise NotImplementedError
 
+    def die(self) -> None:
+        """The process ends; its host lives on."""
+        raise NotImplementedError
+
     def closed(self, end: ServerEnd) -> None:
         raise NotImplementedError
 

@@ -7,7 +7,7 @@ be told (a broker takes the lead, an ISR is proposed, …) and falls right behin
 fall between two steps that belong together.
 
 Chance alone seldom puts together what it takes to break a rule; so there are patterns as well, a
-few faults behind one step: `_window`, `_relay`, `_takeover`, `_several`.
+few faults behind one step: `_window`, `_relay`, `_takeover`, `_several`, `_between`.
 
 How each fault is carried out is faults.py's.
 """
@@ -62,6 +62,18 @@ CRITICAL: Final = (
     "elected",
     "started",
 )
+#: What operations that change topics and groups go through on a broker.
+PASSES: Final = ("wrote", "copied", "applies", "applies")
+OPERATIONS: Final = (
+    "assign",
+    "assign",
+    "deregister",
+    "delete_topic",
+    "delete_topic",
+    "create_topic",
+    "create_partitions",
+    "trim",
+)
 #: A fuse's longest count.
 FUSE: Final = 30
 
@@ -93,11 +105,15 @@ def plan(rng: random.Random, setup: Setup) -> list[Fault]:
     elif setup.area == "takeover":
         for _ in range(rng.randint(2, 3)):
             faults += _takeover(rng, setup)
+    elif setup.area == "topics":
+        faults += [_one(rng, setup, list(_KINDS)) for _ in range(rng.randint(0, 3))]
+        for _ in range(rng.randint(1, 4)):
+            faults += rng.choice((_between, _between, _between, _takeover))(rng, setup)
     else:
         kinds = [kind for kind in _KINDS if rng.random() < 0.5] or list(_KINDS)
         faults += [_one(rng, setup, kinds) for _ in range(rng.randint(0, 3 + int(setup.chaos_s)))]
         for _ in range(rng.randint(0, 2)):
-            faults += rng.choice((_several, _window, _takeover, _relay))(rng, setup)
+            faults += rng.choice((_several, _window, _takeover, _relay, _between))(rng, setup)
     return sorted(faults, key=lambda fault: fault.at)
 
 
@@ -187,6 +203,21 @@ def _takeover(rng: random.Random, setup: Setup) -> list[Fault]:
     if rng.random() < 0.5:
         faults.append(_cut(rng, at, on, "leader", rng.choice(("any", "subject", "follower"))))
     return faults + _deaths(rng, at, on)
+
+
+def _between(rng: random.Random, setup: Setup) -> list[Fault]:
+    """An operation that changes topics or groups is on its way, and whoever has it dies or hangs:
+    in the middle of carrying it out, or before the next operation of the same breath is known.
+    """
+    at = _time(rng, setup)
+    on = f"{rng.choice(PASSES)} {rng.choice(OPERATIONS)}"
+    how = rng.choice(("kill", "kill", "power", "pause", "silent"))
+    target = rng.choice(("teller", "teller", "leader"))
+    fuse = int(12 * rng.random() ** 2)
+    faults = [Fault(at, how, target, 2.0 * rng.random() ** 2, on, 0.0, fuse)]
+    if rng.random() < 0.3:
+        faults.insert(0, _cut(rng, at, on, "leader", rng.choice(("follower", "zk"))))
+    return faults + (_next(rng, at) if rng.random() < 0.3 else [])
 
 
 def _cut(rng: random.Random, at: float, on: str, one: str, other: str) -> Fault:

@@ -20,13 +20,15 @@ from typing import Any, Final
 from unittest.mock import patch
 
 from tests.sim.broker import SimBroker
-from tests.sim.clients import Client, Producer, Reader, Sender, Watcher
+from tests.sim.clients import Client, Producer, Sender
 from tests.sim.clock import Scheduler
 from tests.sim.faults import Injector
 from tests.sim.judge import Judge, Violation
 from tests.sim.members import Member
 from tests.sim.net import Network, Server
+from tests.sim.operators import Operator
 from tests.sim.plans import Fault, plan
+from tests.sim.readers import Reader, Watcher
 from tests.sim.zk import SimZk
 from yak.config import Limits, Settings
 
@@ -35,11 +37,11 @@ from yak.config import Limits, Settings
 HEAL_S: Final = 40.0
 #: Lines of the story that are kept.
 STORY_LINES: Final = 400
-#: What a run's faults are about: anything; who is in the ISR; that, and disks that forget; who
-#: leads.
-AREAS: Final = ("mixed", "mixed", "mixed", "isr", "power", "takeover")
-TOPIC: Final = "t"
-GROUP: Final = "g"
+#: What a run is about: any faults; who is in the ISR; that, and disks that forget; who leads;
+#: topics and groups that come, change and go.
+AREAS: Final = ("mixed", "mixed", "mixed", "isr", "power", "takeover", "topics", "topics")
+TOPICS: Final = ("t", "u", "v")
+GROUPS: Final = ("g", "h")
 
 
 @dataclass
@@ -52,6 +54,8 @@ class Setup:
     fsync: str = "never"
     interval_s: float = 0.02
     partitions: int = 2
+    topics: tuple[str, ...] = TOPICS[:1]
+    groups: tuple[str, ...] = GROUPS[:1]
     settings: Settings = field(default_factory=Settings)
     limits: Limits = field(default_factory=Limits)
     oplog_retain_bytes: int = 1 << 30
@@ -65,17 +69,23 @@ class Setup:
     pace_s: float = 0.2
     producers: int = 2
     batches: int = 40
+    record_bytes: int = 0
     senders: int = 1
     readers: int = 2
     members: int = 2
+    #: Members leave, die, come back and change what they want.
+    lively: bool = False
+    #: What an operator does to topics and groups.
+    deeds: int = 0
     faults: list[Fault] = field(default_factory=list)
 
     def __str__(self) -> str:
         s = self.settings
         return (
             f"{self.area}: {self.brokers} brokers, min_insync_replicas {s.min_insync_replicas}, "
-            f"fsync {self.fsync}, session {s.session_ms} ms, {self.partitions} partitions, "
-            f"{self.producers} producers, {self.members} members, {len(self.faults)} faults"
+            f"fsync {self.fsync}, session {s.session_ms} ms, {len(self.topics)} topics of "
+            f"{self.partitions} partitions, {self.producers} producers, {self.members} members of "
+            f"{len(self.groups)} groups, {self.deeds} deeds, {len(self.faults)} faults"
         )
 
 
@@ -114,6 +124,14 @@ def setup_of(seed: int, area: str = "") -> Setup:
         members=rng.choice((0, 2, 3)),
     )
     setup.batches = rng.randint(10, 40) // setup.producers
+    if area == "topics" or (area in ("mixed", "takeover") and rng.random() < 0.3):
+        setup.topics = TOPICS[: rng.randint(1, 3)]
+        setup.groups = GROUPS[: rng.randint(1, 2)]
+        setup.members = rng.choice((2, 3, 4))
+        setup.lively = rng.random() < 0.7
+        setup.deeds = rng.randint(3, 14)
+        setup.record_bytes = rng.choice((0, 150, 300))
+        setup.replicate_bytes = rng.choice((0, 250))
     setup.pace_s = 4 * setup.chaos_s / setup.batches
     setup.faults = plan(rng, setup)
     return setup
@@ -141,25 +159,33 @@ class World:
             broker.after_step = partial(self.judge.after, broker)
         self.injector = Injector(self, setup.faults)
         self.members = [
-            Member(self, f"member{n}", GROUP, TOPIC) for n in range(1, setup.members + 1)
+            Member(self, f"member{n}", setup.groups[n % len(setup.groups)], setup.topics)
+            for n in range(1, setup.members + 1)
         ]
         self.clients = self._make_clients()
 
     def _make_clients(self) -> list[Client]:
         setup = self.setup
         clients: list[Client] = [
-            Producer(self, f"producer{n}", TOPIC, setup.batches)
+            Producer(self, f"producer{n}", self._some_topics(), setup.batches)
             for n in range(1, setup.producers + 1)
         ]
         clients += [
-            Sender(self, f"sender{n}", TOPIC, setup.batches // 2)
+            Sender(self, f"sender{n}", setup.topics, setup.batches // 2)
             for n in range(1, setup.senders + 1)
         ]
         clients += [
-            Reader(self, f"reader{n}", TOPIC, setup.partitions) for n in range(1, setup.readers + 1)
+            Reader(self, f"reader{n}", self._some_topics()) for n in range(1, setup.readers + 1)
         ]
-        clients += [Watcher(self, f"watcher{n}", TOPIC, setup.partitions) for n in (1, 2)]
+        clients += [Watcher(self, f"watcher{n}", setup.topics) for n in (1, 2)]
+        if setup.deeds:
+            clients.append(Operator(self, "operator", setup.deeds))
+        clients += self.members
         return clients
+
+    def _some_topics(self) -> list[str]:
+        topics = self.setup.topics
+        return sorted(self.rng.sample(topics, self.rng.randint(1, len(topics))))
 
     # -- what its parts ask -----------------------------------------------------------------------
 
@@ -219,28 +245,34 @@ class World:
         return self._unread()
 
     def _unread(self) -> str:
+        """What a group has not acknowledged, of what its members want."""
+        history = self.judge.history
         state = next(iter(self.brokers.values())).broker.node.state
-        for tp, end in state.ends.items() if self.members else ():
-            if (state.acked_by(GROUP, tp) or 0) != end:
-                return f"{GROUP} has acknowledged {state.acked_by(GROUP, tp)} of {end} in {tp}"
+        for name in self.setup.groups:
+            wanted = {t for m in state.group(name).members.values() for t in m.topics}
+            for topic in sorted(wanted & set(history.topics)):
+                for p, shelf in enumerate(history.topics[topic].shelves):
+                    acked = state.acked_by(name, (topic, p)) or 0
+                    if acked != shelf.end:
+                        return f"{name} has acknowledged {acked} of {shelf.end} in {topic}[{p}]"
         return ""
 
+    # -- in the end -------------------------------------------------------------------------------
+
     def _compare_replicas(self) -> None:
-        """In the end: equal State, equal bytes."""
+        """In the end: equal State, equal files."""
         first = self.brokers[1].broker.node.state
+        for name, expected in self.judge.history.expected().items():
+            found = {key: value for key, value in getattr(first, name).items() if value != {}}
+            if found != expected:
+                self.judge.fail(f"same_state: `{name}` is {found}, the history says {expected}")
         for broker in self.brokers.values():
             state, store = broker.broker.node.state, broker.broker.store
             for name, value in vars(first).items():
                 if name != "apply" and getattr(state, name) != value:
                     self.judge.fail(f"same_state: `{name}` of {broker.name} is another than b1's")
             store.flush()
-            for (topic, p), pieces in self.judge.history.partitions.items():
-                data = b"".join(store.read_records(topic, p, 0, 1 << 40))
-                while data and len(data) < sum(len(piece.data) for piece in pieces):
-                    at = self.judge.shows(broker.name, (topic, p), 0, data)
-                    data += b"".join(store.read_records(topic, p, at, 1 << 40))
-                if data != b"".join(piece.data for piece in pieces):
-                    self.judge.fail(f"shown: {topic}[{p}] of {broker.name} is not the history")
+            self.judge.compare_files(broker, len(self.judge.history))
 
 
 @dataclass

@@ -170,6 +170,8 @@ class MemoryDisk:
         if isinstance(taken, _Dir) and taken.entries:
             raise OSError(errno.ENOTEMPTY, "a directory is in the way", new)
         node = source.entries[old_name]
+        if isinstance(taken, _File) and taken is not node:
+            self._free(len(taken.data))
         self._change([(source, old_name, None), (target, new_name, node)])
 
     def unlink(self, path: str) -> None:
@@ -287,6 +289,17 @@ class MemoryDisk:
         self.sync(path + ".tmp")
         self.rename(path + ".tmp", path)
         self.sync_dir(path.rpartition("/")[0])
+
+    def tree(self, path: str) -> dict[str, bytes]:
+        """Every file below a directory, and what is in it."""
+        found: dict[str, bytes] = {}
+        for name in self.listdir(path) if self.exists(path) else ():
+            inside = f"{path}/{name}"
+            if self.is_dir(inside):
+                found |= self.tree(inside)
+            else:
+                found[inside] = self.read_file(inside)
+        return found
 
     # -- Inside -----------------------------------------------------------------------------------
 
