@@ -1,16 +1,22 @@
-"""Slow followers and slow readers: they slow others down, and fill nobody's memory."""
+"""Slow followers, slow readers, full disks: they slow others down, and fill nobody's memory."""
 
 from __future__ import annotations
 
 import contextlib
+import shutil
 import socket
+import subprocess
 import threading
 import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
 
 import yak
 from tests.integration.conftest import CALM
 from tests.support.cluster import Cluster, MakeCluster
-from tests.support.process import wait_until
+from tests.support.process import Process, wait_until
 from tests.support.wire import Wire, frame_of, payload_of, record
 
 MIB = 1024 * 1024
@@ -38,9 +44,8 @@ class Most:
         while not self._over.wait(0.02):
             self.bytes = max(self.bytes, self._process.rss_bytes)
 
-    @property
-    def growth(self) -> int:
-        return self.bytes - self.before
+    def stays_below(self, growth: int) -> None:
+        assert self.bytes - self.before < growth, f"it grew by {self.bytes - self.before} bytes"
 
 
 def overloaded(cluster: Cluster, broker: int) -> str:
@@ -53,13 +58,24 @@ def overloaded(cluster: Cluster, broker: int) -> str:
     return str(answer["message"]) if answer.get("error") == "OVERLOADED" else ""
 
 
+def check_stands_still(cluster: Cluster, leader: int) -> None:
+    """The producer tries again and again, and nothing more is taken."""
+    before = cluster.status(leader)
+    time.sleep(1.0)
+    after = cluster.status(leader)
+    assert before is not None
+    assert after is not None
+    assert after["log_end"] - before["log_end"] < 100
+
+
+@pytest.mark.parametrize("returns", [True, False])
 def test_a_stopped_follower_slows_producers_down_and_fills_nobody(
-    make_cluster: MakeCluster,
+    make_cluster: MakeCluster, *, returns: bool
 ) -> None:
-    """With a lag that is long, it stays in the ISR: all that is written waits for it."""
+    """While it is in the ISR all that is written waits for it, until it returns or is expelled."""
     limit = MIB // 4  # a producer has five batches on their way
     cluster = make_cluster(
-        zk_options=CALM,
+        zk_options=CALM if returns else (*CALM, "--replica-lag-ms", "6000"),
         broker_options=("--max-uncommitted-bytes", str(limit), "--default-partitions", "1"),
     )
     leader = cluster.wait_leader()
@@ -71,7 +87,9 @@ def test_a_stopped_follower_slows_producers_down_and_fills_nobody(
     values = [{"n": n, "text": VALUE} for n in range(count)]
     with (
         Most(cluster, leader) as most,
-        yak.Producer(bootstrap=cluster.bootstrap([leader]), buffer_bytes=8 * MIB) as producer,
+        yak.Producer(
+            bootstrap=cluster.bootstrap([leader]), buffer_bytes=8 * MIB, delivery_timeout=60
+        ) as producer,
     ):
         # Its registration is an operation too, and would wait before anything is sent.
         producer.send("orders", values[0])
@@ -84,15 +102,11 @@ def test_a_stopped_follower_slows_producers_down_and_fills_nobody(
         sending.start()
         message = wait_until(lambda: overloaded(cluster, leader), "OVERLOADED is answered")
         assert f"max_uncommitted_bytes is {limit}" in message
-        behind = cluster.status(leader)
-        assert behind is not None
-        time.sleep(1.0)  # the producer tries again and again, and nothing more is taken
-        after = cluster.status(leader)
-        assert after is not None
-        assert after["log_end"] - behind["log_end"] < 100
-        assert sending.is_alive(), "its own buffer is full: the application waits"
-        assert most.growth < 24 * MIB, f"{most.growth} bytes for a limit of {limit}"
-        cluster.resume(stopped)
+        if returns:
+            check_stands_still(cluster, leader)
+            assert sending.is_alive(), "its own buffer is full: the application waits"
+            cluster.resume(stopped)
+        most.stays_below(24 * MIB)
         sending.join(60)
         assert not sending.is_alive()
         producer.flush()
@@ -100,7 +114,7 @@ def test_a_stopped_follower_slows_producers_down_and_fills_nobody(
         found = [value["n"] for op in wire.read_all("orders", 0) for value in op.values]
     assert found == list(range(count)), "all were acknowledged, each once, in order"
     # The log's recent operations are held up to 32 MiB, for followers.
-    assert most.growth < 56 * MIB
+    most.stays_below(56 * MIB)
 
 
 def test_readers_that_stop_reading_hold_little_and_others_read_on(
@@ -129,7 +143,7 @@ def test_readers_that_stop_reading_hold_little_and_others_read_on(
                 read(wire, count)
         # Each of them would take 8 MiB and an answer: 180 in all.  What is in the making, and what
         # the memory's manager has not given back, comes on top of the limit.
-        assert most.growth < limit + 48 * MIB, f"{most.growth} bytes for a limit of {limit}"
+        most.stays_below(limit + 48 * MIB)
 
 
 def read(wire: Wire, count: int) -> None:
@@ -146,3 +160,125 @@ def stopped_reader(cluster: Cluster) -> socket.socket:
     for number in range(16):
         sock.sendall(frame_of(payload_of({**fetch, "id": number})))
     return sock
+
+
+# -- a disk that refuses ---------------------------------------------------------------------------
+
+
+class SmallDisk:
+    """A file system of a few megabytes, in memory, that can be filled and emptied."""
+
+    def __init__(self, path: Path, size: int) -> None:
+        path.mkdir(parents=True, exist_ok=True)
+        options = ["-t", "tmpfs", "-o", f"size={size}", "none", str(path)]
+        mounted = subprocess.run(["mount", *options], check=False, capture_output=True, text=True)
+        if mounted.returncode:
+            pytest.skip(f"a small disk cannot be mounted here: {mounted.stderr.strip()}")
+        self._path = path
+        self._ballast = path / "ballast"
+
+    def fill(self, *, but: int) -> None:
+        free = shutil.disk_usage(self._path).free
+        self._ballast.write_bytes(bytes(free - but))
+
+    def make_room(self) -> None:
+        self._ballast.unlink()
+
+    def unmount(self) -> None:
+        subprocess.run(["umount", "--lazy", str(self._path)], check=True)
+
+
+@pytest.fixture
+def small_disk() -> Iterator[Callable[[Path, int], SmallDisk]]:
+    with contextlib.ExitStack() as stack:
+
+        def mount(path: Path, size: int) -> SmallDisk:
+            disk = SmallDisk(path, size)
+            stack.callback(disk.unmount)
+            return disk
+
+        yield mount
+
+
+def test_full_disks_stop_producers_and_with_room_they_go_on(
+    tmp_path: Path, small_disk: Callable[[Path, int], SmallDisk]
+) -> None:
+    """All three brokers', so that no leader could be found that has room; nobody is restarted."""
+    disks = [small_disk(tmp_path / f"broker-{broker}", 64 * MIB) for broker in (1, 2, 3)]
+    count = 5_000  # 10 MB, twice on each disk: in the log and in the partition
+    values = [{"n": n, "text": VALUE} for n in range(count)]
+    with Cluster(tmp_path, broker_options=("--default-partitions", "1")) as cluster:
+        pids = {broker: cluster.brokers[broker].pid for broker in cluster.ids}
+        with yak.Producer(
+            bootstrap=cluster.bootstrap(), buffer_bytes=MIB, delivery_timeout=60
+        ) as producer:
+            producer.send("orders", values[0])
+            producer.flush()
+            for disk in disks:
+                disk.fill(but=4 * MIB)
+            with contextlib.ExitStack() as stack:
+                looks = [stack.enter_context(Most(cluster, broker)) for broker in cluster.ids]
+                sending = threading.Thread(target=producer.send_many, args=("orders", values[1:]))
+                sending.start()
+                wait_until(lambda: all(map(refuses, cluster.brokers.values())), "all are full")
+                time.sleep(1.0)  # they try again and again
+                assert sending.is_alive()
+                for look in looks:
+                    look.stays_below(32 * MIB)
+            for disk in disks:
+                disk.make_room()
+            sending.join(60)
+            assert not sending.is_alive()
+            producer.flush()
+        with cluster.connect_leader() as wire:
+            found = [value["n"] for op in wire.read_all("orders", 0) for value in op.values]
+        assert found == list(range(count)), "all were acknowledged, each once, in order"
+        cluster.wait_isr(cluster.ids)
+        assert pids == {broker: cluster.brokers[broker].pid for broker in cluster.ids}
+        assert all(process.running for process in cluster.brokers.values())
+
+
+def refuses(process: Process) -> bool:
+    return "No space left" in process.stderr()
+
+
+def test_files_that_are_refused_stop_producers_before_they_fill_the_memory(
+    tmp_path: Path, small_disk: Callable[[Path, int], SmallDisk]
+) -> None:
+    """The log has room and the partitions have none: what is applied waits in memory."""
+    limits = ("--max-unflushed-bytes", str(MIB), "--max-uncommitted-bytes", str(MIB))
+    count = 10_000  # 20 MB
+    values = [{"n": n, "text": VALUE} for n in range(count)]
+    with (
+        Cluster(
+            tmp_path,
+            ids=[1],
+            zk_options=(*CALM, "--min-insync-replicas", "1"),
+            broker_options=(*limits, "--default-partitions", "1"),
+        ) as cluster,
+        yak.Producer(
+            bootstrap=cluster.bootstrap(), buffer_bytes=MIB, delivery_timeout=60
+        ) as producer,
+    ):
+        disk = small_disk(cluster.data_dir(1) / "topics", 64 * MIB)  # nothing is in it yet
+        with cluster.connect(1) as wire:
+            for topic in ("orders", "probe"):
+                wire.ok("create_topic", topic=topic, partitions=1)
+        producer.send("orders", values[0])
+        producer.flush()
+        disk.fill(but=MIB)
+        with Most(cluster, 1) as most:
+            sending = threading.Thread(target=producer.send_many, args=("orders", values[1:]))
+            sending.start()
+            wait_until(lambda: overloaded(cluster, 1), "OVERLOADED is answered")
+            assert f"max_unflushed_bytes is {MIB}" in cluster.brokers[1].stderr()
+            check_stands_still(cluster, 1)
+            assert sending.is_alive()
+            most.stays_below(24 * MIB)
+        disk.make_room()
+        sending.join(60)
+        assert not sending.is_alive()
+        producer.flush()
+        with cluster.connect(1) as wire:
+            found = [value["n"] for op in wire.read_all("orders", 0) for value in op.values]
+        assert found == list(range(count)), "all were acknowledged, each once, in order"

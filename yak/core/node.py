@@ -152,7 +152,10 @@ class Node:
                 self._storage_failed(event, now)
             case e.FilesStuck():
                 self._stuck = event.reason
-                self._tell("applying_waits" if event.reason else "applying_goes_on")
+                if event.reason:
+                    self._tell("applying_waits", reason=event.reason)
+                else:
+                    self._tell("applying_goes_on")
             case e.LogCut():
                 self.log.first = event.first
             case e.FileDamaged():

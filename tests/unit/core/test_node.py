@@ -538,6 +538,9 @@ def test_followers_are_told_of_no_more_than_the_leader_s_own_state_has(
 def test_a_leader_whose_files_take_no_more_gives_way() -> None:
     book, two, three = Playbook.of_three(log=INHERITED, epoch=1)
     book.tell(e.FilesStuck("topics/t/0: full (max_unflushed_bytes is 1)"))
+    assert [tell.fields for tell in book.seen(e.Tell) if tell.event == "applying_waits"] == [
+        {"reason": "topics/t/0: full (max_unflushed_bytes is 1)"}
+    ]
     book.ask(m.Produce(id=1, **PRODUCE))
     applied = book.state.index
     two.holds()
