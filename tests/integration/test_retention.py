@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
 import pytest
 
+import yak
 from tests.support.cluster import Cluster, MakeCluster
 from tests.support.logfiles import partition_dir, segments, topic_bytes
 from tests.support.process import wait_until
@@ -133,3 +141,118 @@ def test_by_age_all_of_it_goes_and_the_next_file_begins_at_the_end(cluster: Clus
     cluster.wait_level()
     assert wait_same(cluster, cluster.ids) == (end, end + BATCH)
     assert {first_file(cluster, broker) for broker in cluster.ids} == {end}
+
+
+# -- the disk, together with checkpoints and the log's cuts ----------------------------------------
+
+MIB = 1024 * 1024
+#: Everything that keeps something on the disk, small.
+SMALL = (
+    *("--retention-check-ms", "100", "--trash-ms", "500"),
+    *("--checkpoint-bytes", str(MIB // 2), "--oplog-retain-bytes", str(MIB // 4)),
+    *("--default-partitions", "1"),
+)
+
+
+def disk_bytes(cluster: Cluster, broker: int) -> int:
+    """Of all under its data directory, of which files may vanish meanwhile."""
+    total = 0
+    for directory, _, names in os.walk(cluster.data_dir(broker)):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                total += (Path(directory) / name).stat().st_size
+    return total
+
+
+@contextlib.contextmanager
+def producing(cluster: Cluster, *topics: str) -> Iterator[Callable[[], int]]:
+    """A producer in the background, some 4 MB/s; tells how many bytes are acknowledged."""
+    over = threading.Event()
+    value = "x" * 1000
+    sent = 0
+
+    def go_on() -> None:
+        nonlocal sent
+        with yak.Producer(bootstrap=cluster.bootstrap()) as producer:
+            while not over.wait(0.05):
+                for topic in topics:
+                    producer.send_many(topic, [value] * 100)
+                producer.flush()
+                sent += 100 * len(value) * len(topics)
+
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(go_on)
+        try:
+            yield lambda: sent
+        finally:
+            over.set()
+            running.result()
+
+
+def wait_sent(sent: Callable[[], int], more: int) -> None:
+    enough = sent() + more
+    wait_until(lambda: sent() > enough, f"{more} more bytes are acknowledged")
+
+
+def wait_small(cluster: Cluster, broker: int, limit: int) -> None:
+    wait_until(
+        lambda: disk_bytes(cluster, broker) < limit, f"broker {broker} holds less than {limit}"
+    )
+
+
+def test_with_retention_the_disk_shrinks_while_producers_run_and_stays_small(
+    make_cluster: MakeCluster,
+) -> None:
+    """By size and by age; consumers that were overtaken go on where their `start` says."""
+    cluster = make_cluster(
+        zk_options=("--oplog-segment-bytes", str(MIB // 4)), broker_options=SMALL
+    )
+    config = {"segment_bytes": MIB // 8}
+    limited = {"sized": {"retention_bytes": MIB // 2}, "aged": {"retention_ms": 500}}
+    with cluster.connect_leader() as wire:
+        for topic in limited:
+            wire.ok("create_topic", topic=topic, partitions=1, config=config)
+    with producing(cluster, *limited) as sent, contextlib.ExitStack() as stack:
+        behind = {
+            (start, topic): stack.enter_context(consumer_behind(cluster, start, topic))
+            for start in ("beginning", "end")
+            for topic in limited
+        }
+        wait_sent(sent, 8 * MIB)
+        for broker in cluster.ids:
+            assert disk_bytes(cluster, broker) > 8 * MIB, "all of it stays"
+        with cluster.connect_leader() as wire:
+            for topic, limit in limited.items():
+                wire.ok("alter_topic", topic=topic, config=limit)
+        # The partitions' 1 MB and a few segments, two checkpoints' worth of log, what is freed.
+        small = 6 * MIB
+        for _ in range(3):
+            wait_sent(sent, 2 * MIB)
+            for broker in cluster.ids:
+                wait_small(cluster, broker, small)
+        for (start, topic), (consumer, position) in behind.items():
+            check_goes_on(cluster, consumer, position, start, topic)
+
+
+@contextlib.contextmanager
+def consumer_behind(cluster: Cluster, start: str, topic: str) -> Iterator[tuple[yak.Consumer, int]]:
+    """One whose group has acknowledged a little, and who comes back later; where it goes on."""
+    options: yak.ConsumerOptions = {"bootstrap": cluster.bootstrap(), "group": f"{topic}-{start}"}
+    with yak.Consumer(topic, **options, start="beginning") as early:
+        position = 0
+        while not position:
+            for record in early.poll(1.0, 10):
+                position = record.offset + 1
+        early.commit()
+    yield yak.Consumer(topic, **options, start=start), position
+
+
+def check_goes_on(
+    cluster: Cluster, consumer: yak.Consumer, position: int, start: str, topic: str
+) -> None:
+    oldest, end = bounds(cluster, cluster.wait_leader(), topic)
+    assert oldest > position
+    with consumer:
+        records = wait_until(lambda: consumer.poll(1.0), f"a consumer from the {start} goes on")
+        assert records[0].offset >= (end if start == "end" else oldest)
+        assert consumer.missed >= oldest - position
