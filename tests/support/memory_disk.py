@@ -152,14 +152,32 @@ class MemoryDisk:
         self._step()
         self._fail_sync(path)
         directory = self._dir(path)
-        names: set[tuple[int, str]] = set()
-        for change in reversed(self._unsynced):  # with it goes what it builds upon
-            if any(d is directory or (id(d), name) in names for d, name, _ in change):
-                names.update((id(d), name) for d, name, _ in change)
-        chosen = [c for c in self._unsynced if any((id(d), name) in names for d, name, _ in c)]
+        chosen = self._built_upon(directory)
         self._unsynced = [change for change in self._unsynced if change not in chosen]
         for change in chosen:
             self._make_durable(change)
+
+    def _built_upon(self, directory: _Dir) -> list[_Change]:
+        """The changes in a directory, and with them what they build upon.
+
+        That is what happened to the same names, and, a rename being whole, the way to its new
+        place.
+        """
+        names: set[tuple[int, str]] = set()
+        targets: set[int] = set()
+        chosen: list[_Change] = []
+        while True:
+            before = len(chosen)
+            chosen = []
+            for change in reversed(self._unsynced):
+                builds = any(id(node) in targets for _, _, node in change)
+                if builds or any(d is directory or (id(d), name) in names for d, name, _ in change):
+                    chosen.append(change)
+                    names.update((id(d), name) for d, name, _ in change)
+                    if builds or len(change) > 1:
+                        targets.add(id(change[-1][0]))
+            if len(chosen) == before:
+                return chosen[::-1]
 
     def rename(self, old: str, new: str) -> None:
         source, old_name = self._parent(old)
