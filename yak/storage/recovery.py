@@ -118,14 +118,15 @@ def _set_aside(disk: Disk, data_dir: DataDir) -> str:
     home = f"{data_dir.path}/{DAMAGED}"
     disk.mkdir(home)
     number = 1
-    while disk.exists(f"{home}/{number}"):
+    while disk.exists(f"{home}/{number}") and disk.listdir(f"{home}/{number}"):
         number += 1
     target = f"{home}/{number}"
-    disk.mkdir(target)
-    for name in _PARTS:
-        if disk.exists(f"{data_dir.path}/{name}"):
-            disk.rename(f"{data_dir.path}/{name}", f"{target}/{name}")
-    for directory in (target, home, data_dir.path):
+    parts = [name for name in _PARTS if disk.exists(f"{data_dir.path}/{name}")]
+    if parts:  # else a stop came between the last of them and the mark
+        disk.mkdir(target)
+    for name in parts:
+        disk.rename(f"{data_dir.path}/{name}", f"{target}/{name}")
+    for directory in (target, home, data_dir.path) if parts else (home, data_dir.path):
         disk.sync_dir(directory)
     data_dir.was_set_aside()
     return target

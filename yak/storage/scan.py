@@ -176,12 +176,14 @@ def _begin_at(disk: Disk, log: Scan, firsts: list[int], point: Point) -> list[in
     log.next_index, log.sum, log.epochs = point.next_index, point.sum, list(point.epochs)
     past = [first for first in firsts if first < point.next_index]
     rest = [first for first in firsts if first >= point.next_index]
-    follows = bool(rest) and rest[0] == point.next_index
-    if past:
+    if point.file is None:  # they were forgotten before it, and came back with a power cut
+        log.dropped = [f"{log.directory}/{file_name(first)}" for first in reversed(past)]
+        past, holds = [], True
+    elif past:
         holds = past[-1] == point.file
         holds = holds and disk.size(f"{log.directory}/{file_name(past[-1])}") >= point.position
     else:
-        holds = point.file is None or follows
+        holds = bool(rest) and rest[0] == point.next_index
     if holds:
         for first in past:
             log.segments.append(_past_segment(disk, log, first, point))

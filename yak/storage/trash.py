@@ -20,6 +20,8 @@ It does not know what is a checkpoint, nor what may be freed.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
+from threading import Lock
 from typing import NamedTuple
 
 from yak.storage.disk import Disk
@@ -44,6 +46,8 @@ class Trash:
         self._moved: dict[str, list[_Move]] = {}
         #: Indexes that have a directory here, ascending.
         self._indexes: list[int] = []
+        #: Whoever asks `where` must not come between a move and the note of it.
+        self._lock = Lock()
 
     @property
     def waits(self) -> bool:
@@ -71,22 +75,24 @@ class Trash:
             move = self._waiting[0]
             if self._disk.exists(move.source):
                 self._disk.mkdir(move.target.rpartition("/")[0])
-                self._disk.rename(move.source, move.target)
-                self._moved.setdefault(move.source, []).append(move)
+                with self._lock:
+                    self._disk.rename(move.source, move.target)
+                    self._moved.setdefault(move.source, []).append(move)
                 if not self._indexes or self._indexes[-1] != move.by:
                     self._indexes.append(move.by)
             self._waiting.popleft()
 
     def where(self, path: str, since: int) -> str:
         """Where a file is now that a checkpoint at `since` names by `path`.  Any thread."""
-        topics = len(self._path) + len("/topics/")
-        directory = path[: path.find("/", topics)]
-        moves = [
-            move
-            for source in (path, directory)
-            for move in list(self._moved.get(source, ()))
-            if move.by > since
-        ]
+        end = path.find("/", len(self._path) + len("/topics/"))
+        sources = {path, path[:end] if end >= 0 else path}  # itself; its topic's directory
+        with self._lock:
+            moves = [
+                move
+                for source in sources
+                for move in self._moved.get(source, ())
+                if move.by > since
+            ]
         if not moves:
             return path
         first = min(moves)
@@ -95,9 +101,9 @@ class Trash:
     def covered(self, index: int) -> list[str]:
         """The directories that nobody needs any more; the caller removes them."""
         done = [number for number in self._indexes if number <= index]
-        if done:
-            self._indexes = self._indexes[len(done) :]
-            for source in list(self._moved):
+        self._indexes = self._indexes[len(done) :]
+        with self._lock:
+            for source in list(self._moved) if done else ():
                 kept = [move for move in self._moved[source] if move.by > index]
                 if kept:
                     self._moved[source] = kept
@@ -113,10 +119,13 @@ def freed_since(disk: Disk, path: str, index: int) -> list[int]:
 
 
 def undo(disk: Disk, path: str, index: int) -> None:
-    """Put back what was freed after operation `index`; what remains is for good."""
+    """Put back what was freed after operation `index`, durably; what remains is for good."""
+    places: dict[str, dict[str, None]] = {}  # topic -> the directories into which files came
     for number in freed_since(disk, path, index):
         home = f"{path}/trash/{number}"
         for topic in _names(disk, f"{home}/topic"):
+            # Else a power cut could leave its files in the trash, for the one that comes now.
+            _sync_all(disk, places.pop(topic, {}))
             disk.rmtree(f"{path}/topics/{topic}")  # a later one of that name
             disk.rename(f"{home}/topic/{topic}", f"{path}/topics/{topic}")
         for topic in _names(disk, f"{home}/segment"):
@@ -125,6 +134,15 @@ def undo(disk: Disk, path: str, index: int) -> None:
                 disk.mkdir(f"{path}/topics/{inner}")
                 for name in _names(disk, f"{home}/segment/{inner}"):
                     disk.rename(f"{home}/segment/{inner}/{name}", f"{path}/topics/{inner}/{name}")
+                places.setdefault(topic, {})[f"{path}/topics/{inner}"] = None
+    for directories in places.values():
+        _sync_all(disk, directories)
+    disk.sync_dir(f"{path}/topics")  # the trash goes next, and must not take it along
+
+
+def _sync_all(disk: Disk, directories: Iterable[str]) -> None:
+    for directory in directories:
+        disk.sync_dir(directory)
 
 
 def _names(disk: Disk, directory: str) -> list[str]:
