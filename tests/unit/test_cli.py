@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import subprocess
 import sys
 from collections.abc import Coroutine
@@ -141,7 +142,10 @@ def test_operations_lists_every_limit_and_timing() -> None:
     for option in broker.broker.params:
         if isinstance(option, click.Option) and option.name in LIMITS_HELP:
             shown = option.show_default if isinstance(option.show_default, str) else option.default
-            assert f"| `{option.opts[0]}` | {shown} |" in text
+            row = re.search(
+                rf"^\| `{option.opts[0]}` \| {shown} \| .+ \| .+ \|$", text, re.MULTILINE
+            )
+            assert row is not None, f"{option.opts[0]}: its default, what it limits, what is beyond"
     for name in ("heartbeat_ms", "session_ms", "lease_ms", "replica_lag_ms", "resign_ms"):
         option_name = "--" + name.replace("_", "-")
         assert f"| `{option_name}` | {getattr(Settings(), name)} |" in text

@@ -20,7 +20,7 @@ from yak.config import Limits
 from yak.core import events as e
 from yak.core import groups, ops
 from yak.core.producers import Producers
-from yak.core.service import Service, check_name, unknown_member
+from yak.core.service import Service, check_name, too_many_groups, unknown_member
 from yak.core.sessions import Sessions
 from yak.core.state import Group
 from yak.core.topics import Topics
@@ -149,9 +149,13 @@ class Membership:
 
     def _check_room(self, name: str, group: Group) -> None:
         if name not in self.tail.groups and len(self.tail.groups) >= self.limits.max_groups:
-            raise Refused("OVERLOADED", f"max_groups is {self.limits.max_groups}")
+            raise Refused("OVERLOADED", too_many_groups(self.limits.max_groups))
         if len(group.members) >= self.limits.max_members:
-            raise Refused("OVERLOADED", f"max_members of a group is {self.limits.max_members}")
+            raise Refused(
+                "OVERLOADED",
+                f"group '{name}' has {len(group.members)} members; max_members is "
+                f"{self.limits.max_members}. Let some end, or raise it on every broker",
+            )
 
     def _member_answer(self, name: str, member: str, session_ms: int) -> m.Answer:
         group = self.state.group(name)

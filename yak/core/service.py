@@ -276,7 +276,7 @@ class Service:
                 request.group not in self.tail.groups
                 and len(self.tail.groups) >= self.limits.max_groups
             ):
-                raise Refused("OVERLOADED", f"max_groups is {self.limits.max_groups}")
+                raise Refused("OVERLOADED", too_many_groups(self.limits.max_groups))
             return
         if request.member not in group.members:
             raise Refused("UNKNOWN_MEMBER", unknown_member(request.member, request.group))
@@ -326,6 +326,12 @@ def check_name(what: str, name: str) -> None:
         raise Refused(
             "INVALID_REQUEST", f"`{what}` has {len(name)} characters, not {least} to {MAX_NAME}"
         )
+
+
+def too_many_groups(most: int) -> str:
+    return (
+        f"there are {most} groups; max_groups is {most}. Delete some, or raise it on every broker"
+    )
 
 
 def unknown_member(member: str, group: str) -> str:

@@ -173,7 +173,11 @@ class Topics:
 
     def _check_room(self, more: int = 1) -> None:
         if len(self.tail.topics) + more > self.limits.max_topics:
-            raise Refused("OVERLOADED", f"max_topics is {self.limits.max_topics}")
+            raise Refused(
+                "OVERLOADED",
+                f"there are {len(self.tail.topics)} topics; max_topics is "
+                f"{self.limits.max_topics}. Delete some, or raise it on every broker",
+            )
 
     def _check_partitions(self, partitions: int) -> None:
         if not 1 <= partitions <= self.limits.max_partitions:

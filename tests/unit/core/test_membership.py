@@ -247,7 +247,9 @@ def test_who_was_never_a_member_or_is_none_any_more_registers_anew(book: Playboo
 def test_there_is_a_most_of_members() -> None:
     book = with_topic(Playbook.alone(limits=Limits(max_members=1)))
     first = a_member(book, "a")
-    assert a_member(book, "b").error == "OVERLOADED"
+    refusal = a_member(book, "b")
+    assert refusal.error == "OVERLOADED"
+    assert "max_members is 1" in refusal.message
     assert a_member(book, "a", "u", member=first.member).ok
     assert a_member(book, "b", group="h").ok
 

@@ -433,7 +433,9 @@ def test_only_from_outside_a_reset_moves_back(book: Playbook) -> None:
 def test_there_is_a_most_of_groups() -> None:
     book = with_topic(Playbook.alone(limits=Limits(max_groups=1)))
     assert book.ask(m.Ack(id=1, group="g", offsets=[("t", 0, 0)])).ok
-    assert book.ask(m.Ack(id=2, group="h", offsets=[("t", 0, 0)])).error == "OVERLOADED"
+    refusal = book.ask(m.Ack(id=2, group="h", offsets=[("t", 0, 0)]))
+    assert refusal.error == "OVERLOADED"
+    assert "max_groups is 1" in refusal.message
     assert book.ask(m.Ack(id=3, group="g", offsets=[("t", 0, 0)])).ok
 
 

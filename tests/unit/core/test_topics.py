@@ -253,7 +253,9 @@ def test_there_is_a_most_of_topics_those_under_way_included() -> None:
     book.ask(create(2, "b"))
     assert book.ask(create(3, "c")).error == "OVERLOADED"
     book.sync()
-    assert book.ask(create(4, "c")).error == "OVERLOADED"
+    refusal = book.ask(create(4, "c"))
+    assert refusal.error == "OVERLOADED"
+    assert "max_topics is 2" in refusal.message
     register = m.Register(id=5, role="producer", topics=["a", "c"])
     assert book.ask(register).error == "OVERLOADED"
     assert book.written() == []
