@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -20,6 +20,7 @@ from yak.core import ops
 from yak.core.state import State
 from yak.errors import Fatal
 from yak.storage.data_dir import DataDir
+from yak.storage.disk import Buffer
 from yak.storage.store import Store
 from yak.storage.story import Story
 
@@ -258,3 +259,31 @@ async def test_files_that_take_nothing_stop_the_applying_at_max_unflushed_bytes(
     assert stage.store.unflushed_bytes == 0
     stage.carrier._flush()
     assert len(stage.told) == 2, "said once"
+
+
+@pytest.mark.asyncio
+async def test_other_files_that_are_written_do_not_let_the_applying_go_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They are written a few at a time: one good turn says nothing of the refused ones."""
+    stage = Stage(max_unflushed_bytes=500)
+    topic = replace(a_topic(2), partitions=2)
+    batches = [replace(a_batch(3 + n, 800).op, partition=n) for n in range(2)]
+    stage.carrier.carry_out([e.AppendOp(op) for op in (a_lead(1), topic)])
+    stage.carrier.carry_out([e.AppendOp(op, Batch(800, CRC, b"x" * 800)) for op in batches])
+    stage.carrier.carry_out([e.Apply([a_lead(1), topic, *batches])])
+    append = stage.disk.append
+
+    def refuse(path: str, buffers: Sequence[Buffer]) -> int:
+        if "/topics/t/0/" in path:
+            raise OSError(errno.EIO, "Input/output error", path)
+        return append(path, buffers)
+
+    monkeypatch.setattr(stage.disk, "append", refuse)
+    monkeypatch.setattr("yak.carrier.FLUSH_AT_ONCE", 1)
+    for _ in range(6):
+        stage.carrier._flush()
+        assert len(stage.told) == 1
+    monkeypatch.setattr(stage.disk, "append", append)
+    stage.carrier._flush()
+    assert stage.told[1:] == [e.FilesStuck(None)]

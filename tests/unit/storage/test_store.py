@@ -524,10 +524,17 @@ def test_one_file_that_is_refused_does_not_hold_up_the_others(
 
     monkeypatch.setattr(disk, "append", refuse)
     store.apply([op for op, _ in written])
+    size = len(encoded(written)[2])
+    for left in (3, 2, 1):  # one at a time: the refused one first, then it waits behind the others
+        if left == 3:
+            with pytest.raises(StorageError, match="Input/output error"):
+                store.flush(1)
+        else:
+            assert store.flush(1), "the refused one remains"
+        assert store.unflushed_bytes == left * size
     with pytest.raises(StorageError, match="Input/output error"):
         store.flush()
-    size = len(encoded(written)[2])
-    assert store.unflushed_bytes == size, "the first one's"
+    assert store.unflushed_bytes == size
     assert store.read_records("orders", 0, 0, 1000), "it is served all the same"
     monkeypatch.undo()
     store.flush()
