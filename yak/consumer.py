@@ -13,12 +13,21 @@
   the `with` block normally acknowledges the last record, too.  `commit="manual"`: only
   `record.ack()` and `consumer.ack()` do.
 * Acknowledgements travel behind; `ack`, `commit` and `close` wait for them.
-* Records come in order within a partition, from any in-sync replica, and never go back.
+* Records come in order within a partition, from any in-sync replica, and never go back but by a
+  `seek`.
+* `on_assigned`, `on_revoked` and `on_lost` are called by whoever asks for records, and by `close`:
+  in the application's own thread or task, between two records.  Until on_revoked has returned the
+  partition is nobody else's.  What a callback raises, `poll` raises, and the next poll calls it
+  again: nothing is handed out and nothing let go in between.  They may call everything but `poll`.
+* What was trimmed away before it was read is passed over as `on_gap` says, counted in `missed`, and
+  said in a warning.
+* A topic that is deleted and made again is another one, and is read from its beginning; so is a
+  partition that is added.
 * AsyncConsumer does the work on its loop; Consumer runs one on a thread of its own, and is used
   by one thread at a time.
 
-Fetching is `net.fetcher`'s, the group `net.membership`'s, what lies between `core.inbox`'s.  There
-is no seeking.
+What the options are is net/consumer_options.py's to say, what places there are net/places.py's.
+The work is done in net/reading.py; here is what an application calls.
 
 One file of more than 400 lines, since the two say the same words, and are read side by side.
 """
@@ -26,198 +35,121 @@ One file of more than 400 lines, since the two say the same words, and are read 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import logging
+import inspect
 import threading
 import time
-import uuid
 import weakref
-from collections.abc import AsyncIterator, Collection, Coroutine, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Mapping
+from datetime import datetime
 from types import TracebackType
-from typing import Final, Literal, TypedDict, Unpack
+from typing import Any, TypeVar, Unpack
 
-from msgspec import UnsetType
-
-from yak.config import DEFAULT_BOOTSTRAP, MAX_WAIT_MS, MIB
-from yak.core.inbox import Inbox
+from yak.core.positions import Notice
 from yak.errors import YakError
-from yak.model import Record, TopicPartition, parse_addresses
-from yak.net.cluster import Cluster
-from yak.net.fetcher import Fetcher, ReadFrom, Start, starting_offsets
+from yak.model import Record, TopicPartition
+from yak.net.consumer_options import Callbacks, ConsumerOptions, Settings, parse_options
 from yak.net.loop_thread import LoopThread
-from yak.net.membership import Membership
-from yak.net.tasks import spawn
+from yak.net.places import milliseconds
+from yak.net.reading import Reading
 
-#: How many fetches' worth of bytes may wait for the application.
-_ROOM_FETCHES: Final = 2
-#: How long starting may take: finding the cluster, registering, asking for offsets, in seconds.
-_START_S: Final = 30.0
-#: How soon a topic that does not exist is asked for again, in seconds.
-_AWAIT_TOPIC_S: Final = 0.5
-
-_log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
-class ConsumerOptions(TypedDict, total=False):
-    """The options of Consumer and AsyncConsumer; `Settings` has their meanings and defaults."""
+class _Words:
+    """What both say, and nobody has to wait for."""
 
-    bootstrap: str
-    group: str | None
-    start: Start
-    partitions: Collection[int] | None
-    read_from: ReadFrom
-    commit: Literal["after", "manual"]
-    max_records: int
-    session_ms: int
-    client: str
-    max_bytes: int
-    wait_ms: int
-    metadata_max_age_ms: float
-    verify: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """A consumer's options."""
-
-    #: HOST:PORT, several with commas between them.
-    bootstrap: str = DEFAULT_BOOTSTRAP
-    #: The group whose partitions are shared and whose progress is remembered.
-    group: str | None = None
-    #: Where to begin: "end", "beginning", "stored", an offset, -N for the last N records, or
-    #: {(topic, partition): offset}.  In a group only where it never acknowledged anything.
-    start: Start = "end"
-    #: Only these partitions of each topic; not in a group.
-    partitions: Collection[int] | None = None
-    #: "any" in-sync replica, the "leader", or the broker with this id while it answers.
-    read_from: ReadFrom = "any"
-    #: When records are acknowledged: "after" they were handled, or by hand.
-    commit: Literal["after", "manual"] = "after"
-    #: The most that one `poll` returns, where it does not say.
-    max_records: int = 500
-    #: Silence after which the group takes a member for gone.
-    session_ms: int = 10_000
-    #: This consumer's name, in the group and in the brokers' logs.
-    client: str = "yak-consumer"
-    #: Bytes that one fetch asks for.
-    max_bytes: int = MIB
-    #: How long a broker may hold a fetch for which it has nothing.
-    wait_ms: int = 500
-    #: How soon new partitions are found.
-    metadata_max_age_ms: float = 5000
-    #: Compare records with their checksums.
-    verify: bool = True
-
-    def __post_init__(self) -> None:
-        """Raises ValueError, naming the option."""
-        words = ("end", "beginning", "stored")
-        if isinstance(self.start, str) and self.start not in words:
-            raise ValueError(f"start is one of {', '.join(words)} or an offset, not {self.start!r}")
-        if self.group is None and self.start == "stored":
-            raise ValueError('start="stored" needs a group, which is what is stored')
-        if self.group is not None and self.partitions is not None:
-            raise ValueError("partitions cannot be chosen in a group: it shares them out")
-        if self.commit not in ("after", "manual"):
-            raise ValueError(f'commit is "after" or "manual", not {self.commit!r}')
-        if isinstance(self.read_from, str) and self.read_from not in ("any", "leader"):
-            raise ValueError(f'read_from is "any", "leader" or a broker\'s id: {self.read_from!r}')
-        if not 1000 <= self.session_ms <= 300_000:
-            raise ValueError(f"session_ms is 1000 to 300000, not {self.session_ms}")
-        if not 0 <= self.wait_ms <= MAX_WAIT_MS:
-            raise ValueError(f"wait_ms is 0 to {MAX_WAIT_MS}, not {self.wait_ms}")
-        for name in ("max_records", "max_bytes", "metadata_max_age_ms"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is at least 1, not {getattr(self, name)!r}")
-
-
-class AsyncConsumer:
-    """See the module's text.  Made, used and closed on one event loop.
-
-    Use it in `async with`, or `await start()` and `await close()`.
-    """
-
-    def __init__(self, *topics: str, **options: Unpack[ConsumerOptions]) -> None:
-        if not topics:
-            raise ValueError("at least one topic")
-        self._settings = settings = Settings(**options)
-        self._topics = list(dict.fromkeys(topics))
-        self._loop = asyncio.get_running_loop()
-        self._cluster = Cluster(parse_addresses(settings.bootstrap), settings.client)
-        self._cluster.interest.update(topics)
-        self._inbox = Inbox(
-            threading.Lock(),
-            commit_after=settings.commit == "after",
-            room_bytes=_ROOM_FETCHES * settings.max_bytes,
-            on_progress=self._on_progress,
-            consumer=self,
-        )
-        self._fetcher = Fetcher(
-            self._cluster,
-            self._inbox,
-            name=f"{settings.client}/{uuid.uuid4()}",
-            start=settings.start,
-            read_from=settings.read_from,
-            max_bytes=settings.max_bytes,
-            wait_ms=settings.wait_ms,
-            verify=settings.verify,
-        )
-        self._membership: Membership | None = None
-        if settings.group is not None:
-            self._membership = Membership(
-                self._cluster,
-                self._inbox,
-                group=settings.group,
-                topics=self._topics,
-                client=settings.client,
-                session_ms=settings.session_ms,
-                start=settings.start,
-                on_change=self._fetcher.change,
-            )
-        self._tasks: list[asyncio.Task[None]] = []
-        self._started: asyncio.Task[None] | None = None
-        self._nudged = False
-        self._closed = False
-        #: Topics that were not there when this began: theirs is read from the first record on.
-        self._awaited: set[str] = set()
-
-    # -- what it is at ----------------------------------------------------------------------------
+    _reading: Reading
+    _callbacks: Callbacks
 
     @property
     def assignment(self) -> list[TopicPartition]:
-        """The partitions that are read now."""
-        return sorted(w for w, p in list(self._inbox.positions.items()) if not p.revoked)
+        """The partitions that are read now, also those that are paused."""
+        return sorted(position.where for position in self._reading.held(None))
 
     @property
     def positions(self) -> dict[TopicPartition, int]:
         """The next offset to hand out, for each partition."""
-        return {w: p.next for w, p in list(self._inbox.positions.items()) if not p.revoked}
+        return {position.where: position.next for position in self._reading.held(None)}
 
     @property
-    def high_watermarks(self) -> dict[TopicPartition, int | None]:
+    def high_watermarks(self) -> Mapping[TopicPartition, int | None]:
         """Each partition's high watermark as last told; None before the first answer."""
-        positions = list(self._inbox.positions.items())
-        return {where: p.high_watermark for where, p in positions if not p.revoked}
+        return {position.where: position.high_watermark for position in self._reading.held(None)}
+
+    @property
+    def paused(self) -> list[TopicPartition]:
+        """The partitions that are paused."""
+        return sorted(position.where for position in self._reading.held(None) if position.paused)
 
     @property
     def at_end(self) -> bool:
         """Everything up to the high watermarks last told was handed out."""
-        return self._inbox.at_end()
+        return self._reading.inbox.at_end()
 
     @property
     def missed(self) -> int:
-        """Records that were trimmed away before they could be read."""
-        return self._fetcher.missed
+        """Records that were passed over, since they were trimmed away before they were read.
+
+        With `on_gap="end"` also those between the log's start and the end, where it went on.
+        """
+        return self._reading.fetcher.missed
 
     @property
     def source(self) -> str | None:
         """The broker (HOST:PORT) that was asked last."""
-        return None if self._fetcher.source is None else str(self._fetcher.source)
+        source = self._reading.fetcher.source
+        return None if source is None else str(source)
 
     @property
     def member(self) -> str | None:
         """This member's id in its group."""
-        return None if self._membership is None else self._membership.member
+        membership = self._reading.membership
+        return None if membership is None else membership.member
+
+    def pause(self, partitions: Iterable[TopicPartition]) -> None:
+        """Hand out and fetch nothing of these until `resume`.
+
+        They stay this member's, and others go on.  A partition that is taken away and comes again
+        is not paused any more.  Raises YakError NOT_ASSIGNED.
+        """
+        self._reading.pause(partitions)
+
+    def resume(self, partitions: Iterable[TopicPartition]) -> None:
+        """Go on with these where they were paused.  Raises YakError NOT_ASSIGNED."""
+        self._reading.resume(partitions)
+
+    def seek(self, topic: str, partition: int, offset: int) -> None:
+        """Hand out from `offset` next: back, or over what lies between.
+
+        What was fetched is dropped.  In a group it acknowledges nothing.  What was handed out, is
+        at `offset` or behind it, and not handled yet, is not handled by asking for more: a loop
+        that seeks back to the record at which it failed is given it again, and so is another
+        member if this one dies.  What is acknowledged stays so: an acknowledgement never goes
+        back.  What a seek forward passed over is acknowledged with the first record handled
+        behind it, or by `ack()`.  To move a group for good, stop its members and use `yak group
+        seek`.  Raises YakError NOT_ASSIGNED.
+        """
+        self._reading.seek((topic, partition), offset)
+
+    def _callback(self, notice: Notice) -> Any:
+        """Call what is called for this; what it returned."""
+        callback = getattr(self._callbacks, notice.kind)
+        return None if callback is None else callback(notice.partitions)
+
+
+class AsyncConsumer(_Words):
+    """See the module's text.  Made, used and closed on one event loop, by one task at a time.
+
+    Use it in `async with`, or `await start()` and `await close()`.  Callbacks are plain functions
+    or coroutine functions.
+    """
+
+    def __init__(self, *topics: str, **options: Unpack[ConsumerOptions]) -> None:
+        settings, self._callbacks = parse_options(options)
+        self._reading = Reading(topics, settings, announces=self._callbacks.any())
+        self._inbox = self._reading.inbox
+        self._inbox.consumer = self
+        self._telling = False
 
     # -- life -------------------------------------------------------------------------------------
 
@@ -227,57 +159,21 @@ class AsyncConsumer:
         Idempotent.  Raises YakError (UNKNOWN_TOPIC where topics are not made by themselves,
         INVALID_TOPIC, …) and TimeoutError.
         """
-        if self._closed:
-            raise _closed()
-        if self._started is None or (self._started.done() and self._started.exception()):
-            self._started = asyncio.ensure_future(self._start())
-        await asyncio.shield(self._started)
-
-    async def _start(self) -> None:
-        if self._membership is not None:
-            await self._membership.join(_START_S)
-            self._run(self._membership.run(), name="group member")
-        else:
-            await self._find_partitions(self._settings.start, _START_S)
-        self._run(self._fetcher.run(), name="fetch")
-        self._run(self._refresh(), name="look for new partitions")
-
-    def _run(self, coro: Coroutine[None, None, None], *, name: str) -> None:
-        """A task without which reading cannot go on: the application hears of its end."""
-        task = spawn(coro, name=name)
-        task.add_done_callback(self._ended)
-        self._tasks.append(task)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and task.exception() is not None:
-            what = f"{task.get_name()}: {task.exception()!r}"
-            self._inbox.fail(YakError(f"reading ended by a fault of its own: {what}"))
+        await self._reading.start()
 
     async def close(self) -> None:
-        """Wait until what is handled is acknowledged, leave the group, close.  Idempotent.
+        """Let all partitions go (`on_revoked`), wait until what is handled is acknowledged, leave.
 
-        What was handed out and not handled stays unacknowledged.  Raises CommitFailedError or
-        another YakError where an acknowledgement failed; it is closed all the same.
+        Idempotent.  What was handed out and not handled stays unacknowledged.  Raises what
+        on_revoked raised, CommitFailedError or another YakError where an acknowledgement failed;
+        it is closed all the same.
         """
-        if self._closed:
-            return
-        self._closed = True
-        started = self._started
         try:
-            if started is not None and not started.done():
-                started.cancel()
-                await asyncio.gather(started, return_exceptions=True)
-            if self._membership is not None and self._membership.member:
-                await self._membership.acknowledge()
+            if not (self._telling or self._reading.closed):
+                self._inbox.leave()
+                await self._tell(leaving=True)
         finally:
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
-            if self._membership is not None and self._membership.member:
-                await self._membership.leave()
-            self._inbox.forget()
-            self._inbox.fail(_closed())
-            await self._cluster.close()
+            await self._reading.close()
 
     async def __aenter__(self) -> AsyncConsumer:
         try:
@@ -297,6 +193,7 @@ class AsyncConsumer:
             self._inbox.came_back()
             await self.close()
             return
+        self._inbox.disown()
         try:
             await self.close()
         except YakError as e:
@@ -312,21 +209,28 @@ class AsyncConsumer:
         """Up to `max_records`, as soon as there is one; empty after `timeout` seconds.
 
         timeout: None waits for ever.  With `commit="after"` it acknowledges what the last poll
-        returned.  Raises YakError where reading cannot go on.
+        returned.  Raises YakError where reading cannot go on, and what a callback raised.
         """
         await self.start()
-        most = self._settings.max_records if max_records is None else max_records
-        records = self._inbox.take(most)
-        if records or timeout == 0:
-            return records
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout):
-                while not records:
-                    event = asyncio.Event()
-                    if self._inbox.when_ready(event.set):  # by the fetcher, on this very loop
+        most = self._reading.settings.max_records if max_records is None else max_records
+        inbox, loop = self._inbox, asyncio.get_running_loop()
+        deadline = None if timeout is None else loop.time() + timeout
+        while True:
+            if inbox.news:
+                inbox.came_back()
+                await self._tell()
+            records = inbox.take(most)
+            if records or (deadline is not None and loop.time() >= deadline and not inbox.news):
+                return records
+            event = asyncio.Event()
+            if inbox.when_ready(event.set):  # by the fetcher, on this very loop
+                try:
+                    async with asyncio.timeout_at(deadline):
                         await event.wait()
-                    records = self._inbox.take(most)
-        return records
+                except TimeoutError:
+                    return []
+                finally:
+                    inbox.not_ready(event.set)
 
     async def __aiter__(self) -> AsyncIterator[Record]:
         """Records for ever, one by one."""
@@ -343,191 +247,108 @@ class AsyncConsumer:
         """Acknowledge this record and all before it in its partition; None: all handed out.
 
         Waits until the cluster has it.  Without a group there is nothing to do.  Raises
-        CommitFailedError where this member no longer belongs to the group.
+        CommitFailedError where this member, or the partition, no longer belongs to the group.
         """
-        if record is None:
-            self._inbox.all_handled()
-        else:
-            self._inbox.handled_up_to((record.topic, record.partition), record.offset + 1)
-        await self.commit()
+        await self._reading.ack(record)
 
     async def commit(self) -> None:
         """Wait until the cluster has acknowledged all that is handled."""
-        if self._membership is not None:
-            await self._membership.acknowledge()
+        await self._reading.commit()
+
+    # -- where to read ----------------------------------------------------------------------------
+
+    async def seek_to_beginning(
+        self, partitions: Iterable[TopicPartition] | None = None
+    ) -> dict[TopicPartition, int]:
+        """`seek` to the first record that is still there in each of these (all); to where."""
+        return await self._reading.seek_to("beginning", partitions)
+
+    async def seek_to_end(
+        self, partitions: Iterable[TopicPartition] | None = None
+    ) -> dict[TopicPartition, int]:
+        """`seek` to what comes from now on in each of these (all); to where."""
+        return await self._reading.seek_to("end", partitions)
+
+    async def seek_to_time(
+        self, when: int | datetime, partitions: Iterable[TopicPartition] | None = None
+    ) -> dict[TopicPartition, int]:
+        """`seek` to the first record logged then or later, else the end, in each of these (all).
+
+        when: milliseconds since 1970, or a datetime.  Returns the offsets that it went to.
+        """
+        return await self._reading.seek_to(f"@{milliseconds(when)}", partitions)
 
     # -- inside -----------------------------------------------------------------------------------
 
-    async def _find_partitions(self, start: Start, timeout_s: float) -> None:
-        """Without a group: every partition that is not read yet, from `start` on."""
-        answer = await self._cluster.metadata(self._topics, timeout_s=timeout_s)
-        chosen = self._settings.partitions
-        found: list[TopicPartition] = []
-        for name in self._topics:
-            entry = answer.topics.get(name)
-            if entry is None or isinstance(entry.partitions, UnsetType):
-                if name not in self._awaited:
-                    self._awaited.add(name)
-                    _log.warning("topic %s does not exist yet: waiting for it", name)
-                continue
-            if start == self._settings.start:
-                self._check_partitions(name, entry.partitions)
-            numbers = range(entry.partitions) if chosen is None else chosen
-            found += [(name, n) for n in numbers if (name, n) not in self._inbox.positions]
-        fresh = [where for where in found if where[0] in self._awaited]
-        known = [where for where in found if where[0] not in self._awaited]
-        offsets = await starting_offsets(self._cluster, known, start, timeout_s)
-        offsets |= await starting_offsets(self._cluster, fresh, "beginning", timeout_s)
-        for where, offset in offsets.items():
-            self._inbox.assign(where, offset)
-        if found:
-            self._fetcher.change()
-
-    def _check_partitions(self, topic: str, partitions: int) -> None:
-        wrong = [n for n in self._settings.partitions or () if not 0 <= n < partitions]
-        if wrong:
-            raise YakError(
-                f"{topic} has partitions 0 to {partitions - 1}, not {wrong[0]}",
-                name="UNKNOWN_PARTITION",
-            )
-
-    async def _refresh(self) -> None:
-        """Learn now and then which brokers are in sync, and of new partitions."""
-        while True:
-            age_s = self._settings.metadata_max_age_ms / 1000
-            missing = self._awaited.difference(topic for topic, _ in self._inbox.positions)
-            await asyncio.sleep(min(age_s, _AWAIT_TOPIC_S) if missing else age_s)
+    async def _tell(self, *, leaving: bool = False) -> None:
+        """Call back for all that has changed.  leaving: what comes now is not spoken of."""
+        if self._telling:
+            raise _in_a_callback()
+        while (notice := self._inbox.notice()) is not None:
+            if leaving and notice.kind == "assigned":
+                return
+            self._telling = True
             try:
-                if self._membership is None:
-                    await self._find_partitions("beginning", _START_S)
-                else:
-                    await self._cluster.metadata(self._topics)
-            except YakError as e:
-                _log.info("metadata: %s", e)
-
-    def _on_progress(self) -> None:
-        """From the thread that takes: wake the loop, once for all that it has not seen."""
-        if not self._nudged:
-            self._nudged = True
-            try:
-                self._loop.call_soon_threadsafe(self._progress)
-            except BaseException:  # a Ctrl-C just here must not leave the loop asleep
-                self._nudged = False
-                raise
-
-    def _progress(self) -> None:
-        self._nudged = False
-        self._fetcher.wake()
-        if self._membership is not None:
-            self._membership.nudge()
+                result = self._callback(notice)
+                if inspect.isawaitable(result):
+                    await result
+            finally:
+                self._telling = False
+            self._inbox.noted(notice)
 
 
-class Consumer:
-    """See the module's text.  Used by one thread at a time; `close` it, or use it in `with`."""
+class Consumer(_Words):
+    """See the module's text.  Used by one thread at a time; `close` it, or use it in `with`.
+
+    Callbacks are plain functions.
+    """
 
     def __init__(self, *topics: str, **options: Unpack[ConsumerOptions]) -> None:
-        self._max_records = Settings(**options).max_records
+        settings, self._callbacks = parse_options(options)
+        for name, callback in zip(Callbacks._fields, self._callbacks, strict=True):
+            if inspect.iscoroutinefunction(callback):
+                raise ValueError(f"on_{name} of a Consumer is a plain function: nothing awaits it")
         thread = LoopThread("yak-consumer")
         self._thread = thread
         try:
-            self._consumer = thread.call(_made(topics, options))
+            self._reading = thread.call(_made(topics, settings, announces=self._callbacks.any()))
         except BaseException:
             thread.stop()
             raise
-        self._inbox = self._consumer._inbox
+        self._inbox = self._reading.inbox
         self._inbox.consumer = weakref.proxy(self)
         self._is_started = False
+        #: Held while callbacks are called: a `close` from another thread waits for them.
+        self._calling = threading.RLock()
+        self._telling = False
         self._finalizer = weakref.finalize(self, thread.stop)
 
-    @property
-    def assignment(self) -> list[TopicPartition]:
-        """The partitions that are read now."""
-        return self._consumer.assignment
-
-    @property
-    def positions(self) -> dict[TopicPartition, int]:
-        """The next offset to hand out, for each partition."""
-        return self._consumer.positions
-
-    @property
-    def high_watermarks(self) -> Mapping[TopicPartition, int | None]:
-        """Each partition's high watermark as last told; None before the first answer."""
-        return self._consumer.high_watermarks
-
-    @property
-    def at_end(self) -> bool:
-        """Everything up to the high watermarks last told was handed out."""
-        return self._consumer.at_end
-
-    @property
-    def missed(self) -> int:
-        """Records that were trimmed away before they could be read."""
-        return self._consumer.missed
-
-    @property
-    def source(self) -> str | None:
-        """The broker (HOST:PORT) that was asked last."""
-        return self._consumer.source
-
-    @property
-    def member(self) -> str | None:
-        """This member's id in its group."""
-        return self._consumer.member
+    # -- life -------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Register, or find the partitions; where it begins is settled.  Idempotent."""
+        """Register, or find the partitions, and begin to fetch; as AsyncConsumer."""
         if not self._is_started:
-            self._thread.call(self._consumer.start())
+            self._thread.call(self._reading.start())
             self._is_started = True
 
-    def poll(self, timeout: float | None = None, max_records: int | None = None) -> list[Record]:
-        """Up to `max_records`, as soon as there is one; empty after `timeout` seconds.
-
-        timeout: None waits for ever.  With `commit="after"` it acknowledges what the last poll
-        returned.  Raises YakError where reading cannot go on.
-        """
-        self.start()
-        most = self._max_records if max_records is None else max_records
-        records = self._inbox.take(most)
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while not records:
-            left = None if deadline is None else deadline - time.monotonic()
-            if left is not None and left <= 0:
-                break
-            event = threading.Event()
-            if self._inbox.when_ready(event.set) and not event.wait(left):
-                break
-            records = self._inbox.take(most)
-        return records
-
-    def __iter__(self) -> Iterator[Record]:
-        """Records for ever, one by one."""
-        self.start()
-        take_one = self._inbox.take_one
-        while True:
-            record = take_one()
-            if record is not None:
-                yield record
-            else:
-                yield from self.poll(max_records=1)
-
-    def ack(self, record: Record | None = None) -> None:
-        """Acknowledge this record and all before it in its partition; None: all handed out."""
-        self._thread.call(self._consumer.ack(record))
-
-    def commit(self) -> None:
-        """Wait until the cluster has acknowledged all that is handled."""
-        self._thread.call(self._consumer.commit())
-
     def close(self) -> None:
-        """Wait until what is handled is acknowledged, leave the group, close; as AsyncConsumer."""
+        """Let all partitions go, wait until what is handled is acknowledged, leave, close.
+
+        As AsyncConsumer.
+        """
         if not self._thread.alive:
             return
         try:
-            self._thread.call(self._consumer.close())
+            with self._calling:
+                if not (self._telling or self._reading.closed):
+                    self._inbox.leave()
+                    self._tell(leaving=True)
         finally:
-            self._finalizer.detach()
-            self._thread.stop()
+            try:
+                self._thread.call(self._reading.close())
+            finally:
+                self._finalizer.detach()
+                self._thread.stop()
 
     def __enter__(self) -> Consumer:
         try:
@@ -548,15 +369,106 @@ class Consumer:
                 self._inbox.came_back()
             self.close()
             return
+        self._inbox.disown()
         try:
             self.close()
         except YakError as e:
             error.add_note(str(e))  # the block's own error matters more
 
+    # -- records ----------------------------------------------------------------------------------
 
-async def _made(topics: tuple[str, ...], options: ConsumerOptions) -> AsyncConsumer:
-    return AsyncConsumer(*topics, **options)
+    def poll(self, timeout: float | None = None, max_records: int | None = None) -> list[Record]:
+        """Up to `max_records`, as soon as there is one; empty after `timeout` seconds.
+
+        timeout: None waits for ever.  With `commit="after"` it acknowledges what the last poll
+        returned.  Raises YakError where reading cannot go on, and what a callback raised.
+        """
+        self.start()
+        most = self._reading.settings.max_records if max_records is None else max_records
+        inbox = self._inbox
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            if inbox.news:
+                inbox.came_back()
+                self._tell()
+            records = inbox.take(most)
+            left = None if deadline is None else deadline - time.monotonic()
+            if records or (left is not None and left <= 0 and not inbox.news):
+                return records
+            event = threading.Event()
+            if inbox.when_ready(event.set) and not event.wait(left):
+                inbox.not_ready(event.set)
+                return []
+
+    def __iter__(self) -> Iterator[Record]:
+        """Records for ever, one by one."""
+        self.start()
+        take_one = self._inbox.take_one
+        while True:
+            record = take_one()
+            if record is not None:
+                yield record
+            else:
+                yield from self.poll(max_records=1)
+
+    def ack(self, record: Record | None = None) -> None:
+        """Acknowledge this record and all before it in its partition; None: all handed out.
+
+        As AsyncConsumer.
+        """
+        self._call(self._reading.ack(record))
+
+    def commit(self) -> None:
+        """Wait until the cluster has acknowledged all that is handled."""
+        self._call(self._reading.commit())
+
+    # -- where to read ----------------------------------------------------------------------------
+
+    def seek_to_beginning(
+        self, partitions: Iterable[TopicPartition] | None = None
+    ) -> dict[TopicPartition, int]:
+        """`seek` to the first record that is still there in each of these (all); to where."""
+        return self._call(self._reading.seek_to("beginning", partitions))
+
+    def seek_to_end(
+        self, partitions: Iterable[TopicPartition] | None = None
+    ) -> dict[TopicPartition, int]:
+        """`seek` to what comes from now on in each of these (all); to where."""
+        return self._call(self._reading.seek_to("end", partitions))
+
+    def seek_to_time(
+        self, when: int | datetime, partitions: Iterable[TopicPartition] | None = None
+    ) -> dict[TopicPartition, int]:
+        """`seek` to the first record logged then or later, else the end, in each of these (all).
+
+        when: milliseconds since 1970, or a datetime.  Returns the offsets that it went to.
+        """
+        return self._call(self._reading.seek_to(f"@{milliseconds(when)}", partitions))
+
+    # -- inside -----------------------------------------------------------------------------------
+
+    def _call(self, coro: Coroutine[Any, Any, T]) -> T:
+        return self._thread.call(coro)
+
+    def _tell(self, *, leaving: bool = False) -> None:
+        """Call back for all that has changed.  leaving: what comes now is not spoken of."""
+        with self._calling:
+            if self._telling:
+                raise _in_a_callback()
+            while (notice := self._inbox.notice()) is not None:
+                if leaving and notice.kind == "assigned":
+                    return
+                self._telling = True
+                try:
+                    self._callback(notice)
+                finally:
+                    self._telling = False
+                self._inbox.noted(notice)
 
 
-def _closed() -> YakError:
-    return YakError("this consumer was closed", name="CLOSED", hint="make a new one")
+async def _made(topics: tuple[str, ...], settings: Settings, *, announces: bool) -> Reading:
+    return Reading(topics, settings, announces=announces)
+
+
+def _in_a_callback() -> RuntimeError:
+    return RuntimeError("a callback of a consumer cannot poll it: return first")

@@ -63,3 +63,17 @@ def test_the_library_in_ten_lines(shared: Cluster, tmp_path: Path) -> None:
 @pytest.mark.parametrize("command", ["make demo", "make test", "pip install ."])
 def test_the_commands_stand_at_the_top(command: str) -> None:
     assert command in README.read_text(encoding="utf-8").split("## ")[0]
+
+
+def test_a_member_of_a_group_is_told(shared: Cluster, topic: str, tmp_path: Path) -> None:
+    with shared.connect_leader() as wire:
+        wire.produce(topic, 0, ["a", "b"])
+    code = the_code_with("on_assigned=")
+    here = code.replace("127.0.0.1:9092", shared.bootstrap())
+    here = here.replace('"orders"', f'"{topic}"').replace('"billing"', f'"{topic}"')
+    printed = run_python(tmp_path / "member.py", here).splitlines()
+    assert printed == [
+        f"mine: [('{topic}', 0)]",
+        "0 records were trimmed away before they were read",
+        f"the last moment to acknowledge: [('{topic}', 0)]",
+    ]

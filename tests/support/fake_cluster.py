@@ -61,8 +61,13 @@ class FakeCluster:
         self.acked: dict[tuple[str, int], int] = {}
         self.acks: list[dict[str, Any]] = []
         self.members: list[str] = []
+        self.subscribed: list[str] = []
         self.generation = 0
         self.assignment: list[tuple[str, int]] | None = None
+        #: Where each partition's log begins, if not at 0.
+        self.starts: dict[tuple[str, int], int] = {}
+        #: What a connection reads, and what it knows of it: (broker, connection) -> ...
+        self.sessions: dict[tuple[int, int], tuple[dict[tuple[str, int], int], Any]] = {}
         self.released = asyncio.Event()
         self.lead(1, 1)
         for broker in brokers:
@@ -166,6 +171,7 @@ class FakeCluster:
         return {"partitions": self.topics[topic], "topic_id": topic_id}
 
     def _register_member(self, ask: Ask) -> dict[str, Any]:
+        self.subscribed = ask.request["topics"]
         member = ask.request.get("member") or f"m{len(self.members) + 1}"
         if member not in self.members:
             self.members.append(member)
@@ -177,10 +183,15 @@ class FakeCluster:
         return {
             "member": member, "generation": self.generation, "assignment": self.assignment,
             "offsets": self._offsets(), "session_ms": ask.request["session_ms"],
+            "topics": self._group_topics(),
         }  # fmt: skip
 
     def _offsets(self) -> list[Any]:
         return [[t, p, self.acked.get((t, p))] for t, p in self.assignment or []]
+
+    def _group_topics(self) -> dict[str, Any]:
+        """Those of the member's topics that there are, also where it has no partition."""
+        return {topic: self._size(topic) for topic in self.subscribed if topic in self.topics}
 
     def assign(self, *where: tuple[str, int]) -> None:
         """A new generation, in which the one member has these."""
@@ -207,6 +218,7 @@ class FakeCluster:
             "generation": self.generation,
             "assignment": self.assignment,
             "offsets": self._offsets(),
+            "topics": self._group_topics(),
         }
 
     def produce(self, ask: Ask) -> dict[str, Any]:
@@ -248,24 +260,43 @@ class FakeCluster:
         }  # fmt: skip
 
     async def fetch(self, ask: Ask) -> Result:
-        entries, body = self._read(ask)
-        deadline = asyncio.get_running_loop().time() + ask.request["wait_ms"] / 1000
-        while not body and not any("error" in entry for entry in entries):
-            if asyncio.get_running_loop().time() >= deadline:
+        """With a session, as core/standing.py has it."""
+        request, key = ask.request, (ask.broker.id, ask.connection)
+        asked = {(topic, partition): offset for topic, partition, offset in request["partitions"]}
+        if request.get("session") == "same":
+            if key not in self.sessions:
+                return refusal("INVALID_REQUEST", retriable=False)
+            asked = {**self.sessions[key][0], **asked}
+            request = {**request, "topic_ids": self.sessions[key][1]}
+        self.sessions[key] = (asked, request.get("topic_ids", {}))
+        deadline = asyncio.get_running_loop().time() + request["wait_ms"] / 1000
+        while True:
+            entries, body = self._read(asked, request)
+            late = asyncio.get_running_loop().time() >= deadline
+            if body or late or any("error" in entry for entry in entries):
                 break
             await asyncio.sleep(0.005)
-            entries, body = self._read(ask)
+        if request.get("session") == "same":
+            entries = [entry for entry in entries if entry["size"] or "error" in entry]
         return {"partitions": entries}, body
 
-    def _read(self, ask: Ask) -> tuple[list[dict[str, Any]], bytes]:
+    def _read(
+        self, asked: dict[tuple[str, int], int], request: dict[str, Any]
+    ) -> tuple[list[dict[str, Any]], bytes]:
         entries: list[dict[str, Any]] = []
         bodies: list[bytes] = []
-        left = ask.request["max_bytes"]
-        for topic, partition, offset in ask.request["partitions"]:
-            entry = {"topic": topic, "partition": partition, "start": 0, "size": 0,
-                     "high_watermark": self.end(topic, partition)}  # fmt: skip
-            if topic not in self.topics:
+        left = request["max_bytes"]
+        for (topic, partition), offset in asked.items():
+            entry: dict[str, Any] = {"topic": topic, "partition": partition, "size": 0}
+            entries.append(entry)
+            if self._unknown(topic, partition, request):
                 entry |= {"error": "UNKNOWN_TOPIC", "message": "no", "retriable": True}
+                continue
+            start = self.starts.get((topic, partition), 0)
+            entry |= {"start": start, "high_watermark": self.end(topic, partition)}
+            if offset < start:
+                entry |= {"error": "OFFSET_OUT_OF_RANGE", "message": "no", "retriable": False}
+                continue
             for stored in self.log.get((topic, partition), []):
                 if stored.offset + len(stored.lines) <= offset:
                     continue
@@ -275,24 +306,39 @@ class FakeCluster:
                 left -= len(operation)
                 entry["size"] += len(operation)
                 bodies.append(operation)
-            entries.append(entry)
         return entries, b"".join(bodies)
+
+    def _unknown(self, topic: str, partition: int, request: dict[str, Any]) -> bool:
+        if partition >= self.topics.get(topic, 0):
+            return True
+        known = self._size(topic)["topic_id"]
+        return bool(request.get("topic_ids", {}).get(topic, known) != known)
 
     def list_offsets(self, ask: Ask) -> dict[str, Any]:
         if misled := self._misled(ask):
             return misled
-        latest = ask.request["at"] == "latest"
-        return {
-            "offsets": [
-                [t, p, self.end(t, p) if latest else 0] for t, p in ask.request["partitions"]
-            ]
-        }
+        request = ask.request
+        if any(self._unknown(t, p, request) for t, p in request["partitions"]):
+            return refusal("UNKNOWN_TOPIC")
+        offsets = [[t, p, self._place(t, p, request["at"])] for t, p in request["partitions"]]
+        return {"offsets": offsets}
+
+    def _place(self, topic: str, partition: int, at: str | int) -> int | None:
+        if at == "latest":
+            return self.end(topic, partition)
+        start = self.starts.get((topic, partition), 0)
+        if at == "earliest":
+            return start
+        log = self.log.get((topic, partition), [])
+        return next((one.offset for one in log if one.time >= int(at)), None)
 
     def ack(self, ask: Ask) -> dict[str, Any]:
         if misled := self._misled(ask):
             return misled
         if ask.request["member"] not in self.members:
             return refusal("UNKNOWN_MEMBER", retriable=False)
+        if any(self._unknown(t, p, ask.request) for t, p, _ in ask.request["offsets"]):
+            return refusal("UNKNOWN_TOPIC")
         self.acks.append(ask.request)
         for topic, partition, offset in ask.request["offsets"]:
             self.acked[topic, partition] = max(offset, self.acked.get((topic, partition), 0))

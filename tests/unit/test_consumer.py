@@ -3,60 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
+from tests.support.consuming import consuming, elsewhere, fetches, take, until_acked, values
 from tests.support.fake_broker import DROP, SILENT, Ask, Result, Step, refusal, refuse
-from tests.support.fake_cluster import FakeCluster, Stored, fake_cluster
+from tests.support.fake_cluster import FakeCluster, Stored
 from yak.consumer import AsyncConsumer, Consumer
 from yak.core.records import encode_values
 from yak.errors import CommitFailedError, ProtocolError, YakError
 from yak.model import Record
 
 pytestmark = pytest.mark.asyncio
-
-
-@asynccontextmanager
-async def consuming(
-    *values: Any, topics: dict[str, int] | None = None, **options: Any
-) -> AsyncIterator[tuple[FakeCluster, AsyncConsumer]]:
-    """A consumer that reads "t", which holds these values, from the beginning."""
-    async with fake_cluster(topics=topics) as town:
-        if values:
-            town.append("t", 0, *values)
-        options.setdefault("start", "beginning")
-        options.setdefault("wait_ms", 50)
-        consumer = AsyncConsumer("t", bootstrap=town.bootstrap, **options)
-        try:
-            yield town, consumer
-        finally:
-            with contextlib.suppress(YakError):
-                await consumer.close()
-
-
-async def take(consumer: AsyncConsumer, count: int) -> list[Record]:
-    records: list[Record] = []
-    async with asyncio.timeout(10):
-        while len(records) < count:
-            records += await consumer.poll(max_records=count - len(records))
-    return records
-
-
-async def values(consumer: AsyncConsumer, count: int) -> list[Any]:
-    return [record.value for record in await take(consumer, count)]
-
-
-def fetches(town: FakeCluster) -> list[Ask]:
-    return [ask for broker in town.brokers for ask in broker.asks("fetch")]
-
-
-async def until_acked(town: FakeCluster, offset: int, where: tuple[str, int] = ("t", 0)) -> None:
-    await town[1].until(lambda: town.acked.get(where) == offset)
 
 
 async def test_records_come_in_order_with_all_that_they_carry() -> None:
@@ -434,8 +394,12 @@ async def test_one_bad_acknowledgement_holds_up_no_other() -> None:
         town[1].on("ack", picky)
         with pytest.raises(YakError):
             await consumer.ack()
+        assert town.acked == {("t", 0): 0, ("t", 1): 1}
+        with pytest.raises(YakError):
+            await consumer.ack()
+        town[1].on("ack", town.ack)
         await consumer.ack()
-        assert town.acked["t", 1] == 1
+        assert town.acked == {("t", 0): 1, ("t", 1): 1}
 
 
 async def test_errors_of_registering_are_said() -> None:
@@ -470,16 +434,6 @@ async def test_bad_options_are_named(option: str, value: Any) -> None:
 
 
 # -- the synchronous one --------------------------------------------------------------------------
-
-
-@asynccontextmanager
-async def elsewhere(**options: Any) -> AsyncIterator[tuple[FakeCluster, Consumer]]:
-    async with fake_cluster(topics={"t": 1}) as town:
-        options = {"start": "beginning", "wait_ms": 50, **options}
-        yield (
-            town,
-            await asyncio.to_thread(lambda: Consumer("t", bootstrap=town.bootstrap, **options)),
-        )
 
 
 async def test_the_synchronous_consumer() -> None:
