@@ -90,9 +90,10 @@ class Outgoing:
             raise StorageError(f"{topic}/{partition} cannot be copied: {e}", damaged=damaged) from e
 
     def _read_whole(self, path: str, first: int, position: int, size: int, wanted: int) -> bytes:
+        header = Segment("", first).header if position == 0 else b""
+        wanted = max(wanted, len(header), 1)  # whatever was asked for is no damage of this file
         while True:
             data = self._disk.pread(path, min(wanted, size - position), position)
-            header = Segment("", first).header if position == 0 else b""
             if not data.startswith(header):
                 raise Damaged(path, 0, f"the first line should be {header!r}")
             end = _proved(path, data, position, len(header))
