@@ -89,6 +89,7 @@ def test_without_a_checkpoint_nothing_is_kept() -> None:
 
 def test_what_the_checkpoint_does_not_name_goes() -> None:
     disk, before, checkpoint = lived()
+    restored(disk, checkpoint)
     topic = next(iter(checkpoint.state.topics))
     number = checkpoint.state.topics[topic].partitions
     for name in ("nobody/0", f"{topic}/{number}", f"{topic}/x"):
