@@ -198,10 +198,12 @@ class Broker:
             now = self._now()
             for event in events:
                 self.node.hear(event, now)
-            self.carrier.carry_out(self.node.act(now))
-            if not self.sync_always and self.store.next_index - 1 > self.node.log.durable:
-                # Written is as durable as it gets: the same turn goes on with that.
-                self.node.hear(e.Durable(self.store.next_index - 1), now)
+            taken = self.carrier.carry_out(self.node.act(now))
+            written = self.store.next_index - 1
+            if taken and not self.sync_always and written > self.node.log.durable:
+                # Written is as durable as it gets: the same turn goes on with that; but not where
+                # the disk refused some of it, of which the core must hear first.
+                self.node.hear(e.Durable(written), now)
                 self.carrier.carry_out(self.node.act(now))
         except Fatal as fatal:
             self._fail(fatal)

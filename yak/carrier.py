@@ -98,8 +98,11 @@ class Carrier:
         #: The core was told not to apply.
         self._stuck = False
 
-    def carry_out(self, effects: list[e.Effect]) -> None:
-        """In their order; consecutive appends in one write."""
+    def carry_out(self, effects: list[e.Effect]) -> bool:
+        """In their order; consecutive appends in one write.
+
+        Whether the disk took all of it; if not, the core does not know that before the next turn.
+        """
         appends: list[e.AppendOp] = []
         failed = False
         for effect in effects:
@@ -115,7 +118,8 @@ class Carrier:
             else:
                 failed |= not self._carry(effect)
         if appends and not failed:
-            self._append(appends)
+            failed = not self._append(appends)
+        return not failed
 
     def _append(self, appends: list[e.AppendOp]) -> bool:
         """Whether the disk took them."""

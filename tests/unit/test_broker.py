@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -12,6 +13,7 @@ from tests.support.memory_disk import MemoryDisk
 from yak.broker import Broker
 from yak.config import BrokerConfig
 from yak.core import events as e
+from yak.core import ops
 from yak.model import Now
 from yak.storage.data_dir import DataDir
 from yak.storage.store import Store
@@ -39,3 +41,37 @@ async def test_a_bug_in_a_turn_stops_the_broker() -> None:
     assert broker.failure is not None
     assert "operation 7 after 5" in broker.failure.message
     assert isinstance(reported[0]["exception"], AssertionError), "its traceback is told"
+
+
+@pytest.mark.asyncio
+async def test_a_turn_whose_write_was_refused_does_not_go_on() -> None:
+    """What it wrote before that counts as durable only once the core knows of what it did not."""
+    disk = MemoryDisk()
+    data_dir = DataDir.open(disk, "/b", kind="broker", broker=1)
+    store, recovered = Store.recover(disk, data_dir, 1 << 20)
+    config = BrokerConfig(id=1, data_dir=Path("/b"), fsync="never")
+    broker = Broker(config, data_dir, store, recovered, Story("broker-1", None, None), "i1")
+    one, two = (ops.Lead(index=n, epoch=1, time=1, broker=1) for n in (1, 2))
+    turns: list[list[e.Effect]] = [
+        [e.AppendOp(one), e.Tell("between", {}), e.AppendOp(two)],
+    ]
+    heard: list[e.Event] = []
+    twice = asyncio.Event()
+
+    def hear(event: e.Event, now: Now) -> None:
+        heard.append(event)
+        if len(heard) == 2:
+            twice.set()
+
+    def act(now: Now) -> list[e.Effect]:
+        disk.space_left = 120  # for the first, not for the second
+        return turns.pop() if turns else []
+
+    broker.node.act = act  # type: ignore[method-assign]  # what the core decides is given
+    broker.carrier.server = cast("Any", SimpleNamespace(flush=lambda: None))
+    broker.node.hear = hear  # type: ignore[method-assign]  # likewise
+    broker._tell(e.Tick())
+    async with asyncio.timeout(5):
+        await twice.wait()
+    assert isinstance(heard[1], e.StorageFailed), heard
+    assert heard[1].end == 1

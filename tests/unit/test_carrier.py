@@ -93,13 +93,13 @@ async def test_after_a_refused_append_nothing_more_is_appended_in_that_turn() ->
         *(a_batch(6, 100), e.Finished()),
         a_batch(7, 100),
     ]
-    stage.carrier.carry_out(turn)
+    assert not stage.carrier.carry_out(turn), "the core must hear of it first"
     (failed,) = stage.told
     assert isinstance(failed, e.StorageFailed)
     assert failed.end == stage.store.next_index - 1 == 3
     assert stage.finished == 1
     stage.disk.space_left = None
-    stage.carrier.carry_out([a_batch(4, 10)])
+    assert stage.carrier.carry_out([a_batch(4, 10)])
     assert stage.store.next_index == 5
 
 
