@@ -9,7 +9,8 @@ Rules:
   for PIN_S after the connection's end, so that the follower still finds the log behind it.
 * One piece is asked for at a time, over the link on which the copy was offered.
 * What comes over another link than the present one is dropped; a copy of the same checkpoint goes
-  on where it was, whatever link it comes over.
+  on where it was, whatever link it comes over.  One of another begins with nothing, and only once
+  no thread makes files of the one before durable: they have the same names.
 * Only the bytes' arrival is carried here.  Whether the copy may be installed is the core's word.
 
 It does not decide who needs a copy.
@@ -118,11 +119,22 @@ class Fetching:
         self._loop = asyncio.get_running_loop()
         self._incoming: Incoming = store.incoming()
         self._effect: e.FetchCopy | None = None
+        #: What remains to be made durable, and of which copy; None before all of it is here.
         self._syncs: Iterator[Callable[[], None]] | None = None
+        self._syncs_of: m.CopyOffer | None = None
+        #: A thread makes something durable.
+        self._syncing = False
 
     def begin(self, effect: e.FetchCopy) -> None:
         self._effect = effect
-        offer = effect.offer
+        if not self._syncing:
+            self._begin()
+
+    def _begin(self) -> None:
+        assert self._effect is not None
+        offer = self._effect.offer
+        if offer != self._syncs_of:
+            self._syncs = None
         try:
             self._incoming.begin(Offer(offer.index, offer.size, offer.crc))
         except OSError as error:
@@ -136,8 +148,8 @@ class Fetching:
         wanted = self._incoming.wanted()
         if wanted is None:
             if self._syncs is None:
-                self._syncs = self._incoming.syncs()
-                self._sync()
+                self._syncs, self._syncs_of = self._incoming.syncs(), effect.offer
+            self._sync()
             return
         file, position = wanted
         request = m.Copy(
@@ -184,12 +196,16 @@ class Fetching:
             self._syncs = None
             self._tell(e.CopyDone(self._effect.link, self._effect.offer.index))
             return
+        self._syncing = True
         self._loop.run_in_executor(None, step).add_done_callback(self._synced)
 
     def _synced(self, done: asyncio.Future[Any]) -> None:
         assert self._effect is not None
+        self._syncing = False
         error = done.exception()
-        if error is None:
+        if self._effect.offer != self._syncs_of and isinstance(error, OSError | None):
+            self._begin()  # another checkpoint was offered meanwhile: what was synced is nothing
+        elif error is None:
             self._tell(e.CopyHeard(self._effect.link))
             self._sync()
         elif isinstance(error, OSError):

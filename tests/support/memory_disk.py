@@ -319,6 +319,13 @@ class MemoryDisk:
                 found[inside] = self.read_file(inside)
         return found
 
+    def durable(self, path: str) -> dict[str, bytes]:
+        """Likewise, but what the platter holds: all that a power cut is sure to leave."""
+        node: _Node | None = self._root
+        for name in _parts(path):
+            node = node.durable.get(name) if isinstance(node, _Dir) else None
+        return _durable(node, path) if isinstance(node, _Dir) else {}
+
     # -- Inside -----------------------------------------------------------------------------------
 
     def _fail_sync(self, path: str) -> None:
@@ -383,6 +390,17 @@ class MemoryDisk:
     def _parent(self, path: str) -> tuple[_Dir, str]:
         parts = _parts(path)
         return self._dir("/" + "/".join(parts[:-1])), parts[-1]
+
+
+def _durable(directory: _Dir, path: str) -> dict[str, bytes]:
+    found: dict[str, bytes] = {}
+    for name, node in directory.durable.items():
+        inside = f"{path}/{name}"
+        if isinstance(node, _Dir):
+            found |= _durable(node, inside)
+        else:
+            found[inside] = bytes(node.durable)
+    return found
 
 
 def _parts(path: str) -> list[str]:
