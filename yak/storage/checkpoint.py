@@ -126,7 +126,8 @@ class CheckpointJob:
 
     def steps(self) -> Iterator[Callable[[], None]]:
         """What may be interrupted between two, and raises the disk's OSError."""
-        if len(self.files) + len(self.directories) > SYNC_ALL_ABOVE:
+        names = len(self.directories) + len(self._trash.directories())
+        if len(self.files) + names > SYNC_ALL_ABOVE:
             yield self._disk.sync_all
         else:
             yield self._sync_files
@@ -138,6 +139,11 @@ class CheckpointJob:
             self._sync(path, self._disk.sync_by_name)
 
     def _sync_directories(self) -> None:
+        """The trash's come first: with a directory goes what was moved out of it, and that must
+        not be nowhere, since a checkpoint names it.
+        """
+        for path in self._trash.directories():
+            self._disk.sync_dir(path)
         for path in self.directories:
             self._sync(path, self._disk.sync_dir)
 

@@ -98,6 +98,17 @@ class Trash:
         first = min(moves)
         return first.target + path[len(first.source) :]
 
+    def directories(self) -> list[str]:
+        """Those that moves were made into, each after the one that holds it.  Any thread."""
+        homes: dict[str, None] = {}
+        for moves in list(self._moved.values()):
+            for move in list(moves):
+                end = len(self._path) + len("/trash")
+                while end > 0:
+                    homes[move.target[:end]] = None
+                    end = move.target.find("/", end + 1)
+        return list(homes)
+
     def covered(self, index: int) -> list[str]:
         """The directories that nobody needs any more; the caller removes them."""
         done = [number for number in self._indexes if number <= index]

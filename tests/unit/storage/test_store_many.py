@@ -150,6 +150,23 @@ def test_what_was_freed_before_a_checkpoint_needs_no_sync() -> None:
     assert store.checkpoint == 5
 
 
+def test_what_is_freed_under_a_checkpoint_is_durable_where_it_went() -> None:
+    """The checkpoint names it, and the directory that it left is made durable without it."""
+    disk = MemoryDisk()
+    store, state = written_to(disk, 3)
+    job = store.begin_checkpoint(state)
+    steps = job.steps()
+    next(steps)()  # the files
+    carry(store, ops.DeleteTopic(index=5, epoch=1, time=2, topic="t", topic_id="t1"))
+    for step in steps:
+        step()
+    platter = disk.durable("/b/trash/5/topic/t")
+    assert sorted(platter) == sorted(
+        name.replace("/b/topics", "/b/trash/5/topic") for name in job.files if "/t/" in name
+    )
+    assert all(platter.values())
+
+
 def test_thousands_that_were_freed_are_removed_in_pieces() -> None:
     disk = MemoryDisk()
     store = created(disk, 1)
