@@ -200,7 +200,7 @@ class SimBroker(Server):
         self.id = id_
         self.connections = {}
         self.boot = 0
-        self.disk = self._new_disk()
+        self.disk = self.new_disk()
         self.address = Address("127.0.0.1", 9091 + id_)
         #: Extra time that a sync takes at present, in seconds.
         self.slow_sync = 0.0
@@ -208,6 +208,8 @@ class SimBroker(Server):
         self.excused = False
         #: Since its disk last may have lost something, yak-zk has recorded that.
         self.recorded = True
+        #: What was done to its disk, of which the next start must be aware.
+        self.unnoticed = ""
         self.full = False
         self.leaving = False
         #: Turns that it has wanted at once, in a row, without news.
@@ -216,7 +218,7 @@ class SimBroker(Server):
         #: The life in which `broker` was made; before it is, there is nothing to look at.
         self.ready_in = 0
 
-    def _new_disk(self) -> SimDisk:
+    def new_disk(self) -> SimDisk:
         disk = SimDisk()
         disk.process = self
         return disk
@@ -275,7 +277,7 @@ class SimBroker(Server):
             {"next": recovered.next, "state": recovered.state, "reason": recovered.message},
         )
         self.ready_in = self.life
-        world.judge.started(self)
+        world.judge.started(self, recovered.state)
         broker._tell(e.Tick())
         self.session.start()
         if fsync.startswith("interval:"):
@@ -288,7 +290,7 @@ class SimBroker(Server):
         if not (self.full or self.disk.sync_fails):
             if not self.excused:
                 self.world.judge.fail(f"{self.name} cannot start: {fatal.message}")
-            self.disk = self._new_disk()
+            self.disk = self.new_disk()
         self.world.later(RESTART_S, self.start)
 
     def _sync_s(self) -> float:

@@ -6,13 +6,16 @@ append may be torn there), WatchedStore reports what was written and cut to the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from tests.sim.clock import Died, Process
 from tests.support.memory_disk import MemoryDisk
 from yak.core.ops import Op
+from yak.core.state import State
+from yak.storage.checkpoint import CheckpointJob
 from yak.storage.chunk import Chunk, sum_of
+from yak.storage.copy import Incoming
 from yak.storage.disk import Buffer
 from yak.storage.store import Store
 
@@ -103,6 +106,26 @@ class WatchedStore(Store):
     def apply(self, operations: Sequence[Op]) -> None:
         self._steps("applies", operations)
         super().apply(operations)
+
+    def begin_checkpoint(self, state: State) -> CheckpointJob:
+        job = super().begin_checkpoint(state)
+        self.watcher.step(self.broker, "checkpoints")
+        return job
+
+    def tidy(self, retain_bytes: int, wanted: int, pinned: int) -> list[Callable[[], None]]:
+        self.watcher.step(self.broker, "tidies")
+        return super().tidy(retain_bytes, wanted, pinned)
+
+    def incoming(self) -> Incoming:
+        incoming = super().incoming()
+        install = incoming.install
+
+        def installs() -> None:
+            self.watcher.step(self.broker, "installs")
+            install()
+
+        vars(incoming)["install"] = installs
+        return incoming
 
     def truncate(self, next_index: int, expected_sum: str) -> None:
         if next_index < self.next_index:

@@ -6,6 +6,7 @@
     break                one connection, for both ends or one of them
     lag, clock           every message is slower; a wall clock jumps
     full, slow, eio      a disk has no room, syncs slowly, fails to sync
+    wipe, damage         a disk loses what it held: losses.py
     silent               a member of a group hangs
     blackout             every machine loses power at once (where fsync=always is set)
 
@@ -20,6 +21,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from tests.sim.broker import SimBroker
+from tests.sim.losses import damage, wipe
 from tests.sim.net import Server
 from tests.sim.plans import Fault
 
@@ -125,9 +127,9 @@ class Injector:
         if process.up:
             self.tell(process, fault, "killed")
             self._when(process, fault, "kill")
-            self.world.later(0.05 + fault.lasts, self._start_again, process)
+            self.world.later(0.05 + fault.lasts, self.start_again, process)
 
-    def _start_again(self, process: Server) -> None:
+    def start_again(self, process: Server) -> None:
         """Whether it has died by now or not: then its fuse is out."""
         process.unfuse()
         process.start()
@@ -140,7 +142,7 @@ class Injector:
             else:
                 process.unfuse()
                 process.fuse, process.ends = fault.fuse, partial(self._lose_or_die, process)
-            self.world.later(0.05 + fault.lasts, self._start_again, process)
+            self.world.later(0.05 + fault.lasts, self.start_again, process)
 
     def _lose_or_die(self, process: Server) -> None:
         if self.may_lose(process):
@@ -154,9 +156,9 @@ class Injector:
             return False
         if not isinstance(process, SimBroker) or self.world.setup.fsync == "always":
             return True
-        return self.world.setup.settings.min_insync_replicas > 1 and not self._unsettled()
+        return self.world.setup.settings.min_insync_replicas > 1 and not self.unsettled()
 
-    def _unsettled(self) -> bool:
+    def unsettled(self) -> bool:
         """Whether a disk may still lack what it once had."""
         document = self.world.judge.document
         suspects = document.suspects if document else {}
@@ -167,12 +169,16 @@ class Injector:
                 broker.excused = False
         return bool(self.tainted) or bool(suspects)
 
+    def taint(self, broker: SimBroker) -> None:
+        """Its disk lacks something from now on, until the cluster has taken it in again."""
+        self.tainted.add(broker.id)
+        broker.excused = True
+        broker.recorded = False
+
     def lose(self, process: Server) -> None:
         if isinstance(process, SimBroker):
             if self.world.setup.fsync != "always":
-                self.tainted.add(process.id)
-                process.excused = True
-                process.recorded = False
+                self.taint(process)
             process.lose_power()
         else:
             self.world.zk.lose_power()
@@ -185,13 +191,13 @@ class Injector:
             if each.powered:
                 self.lose(each)
             back = 0.05 + fault.lasts + self.rng.random() * SPREAD_S
-            self.world.later(back, self._start_again, each)
+            self.world.later(back, self.start_again, each)
 
     def stop(self, fault: Fault, process: Server) -> None:
         if isinstance(process, SimBroker) and process.ready:
             self.tell(process, fault, "asked to stop")
             self.world.scheduler.enter(process, process.life, process.broker.stop)
-            self.world.later(5.0 + fault.lasts, self._start_again, process)
+            self.world.later(5.0 + fault.lasts, self.start_again, process)
 
     def pause(self, fault: Fault, process: Server) -> None:
         if process.up:
@@ -264,13 +270,11 @@ class Injector:
 
     def eio(self, fault: Fault, process: Server) -> None:
         """A failed sync is as a power cut: what it should have synced may be lost."""
-        if not isinstance(process, SimBroker) or not process.ready or self._unsettled():
+        if not isinstance(process, SimBroker) or not process.ready or self.unsettled():
             return
         if self.world.setup.settings.min_insync_replicas > 1:
             self.tell(process, fault, "its disk fails to sync")
-            self.tainted.add(process.id)
-            process.excused = True
-            process.recorded = False
+            self.taint(process)
             process.disk.sync_fails = True
             self.world.later(fault.lasts, setattr, process.disk, "sync_fails", False)
 
@@ -313,6 +317,8 @@ _ACTIONS: Final = {
     "full": Injector.full,
     "slow": Injector.slow,
     "eio": Injector.eio,
+    "wipe": wipe,
+    "damage": damage,
     "silent": Injector.silent,
     "blackout": Injector.blackout,
 }

@@ -18,6 +18,8 @@ committed operations, in their order, as the first broker that knew them committ
                      restart it is what it was
     same_files       the names and bytes of partition files, in the end and after a restart, are
                      those that the committed operations make
+    noticed          who starts on a damaged disk says so
+    checkpoint_…     durable.py's
     exclusive        no two live members of a group hold one partition, whichever incarnation
     acked_never_back what a group has acknowledged does not fall, but by a reset
     everything       what a group acknowledges was shown to its members, all of it
@@ -109,8 +111,11 @@ class Judge:
     def step(self, broker: int, what: str) -> None:
         self.world.injector.told(self.world.brokers[broker], what, {})
 
-    def started(self, broker: SimBroker) -> None:
-        """A new life: nothing is known to be committed yet."""
+    def started(self, broker: SimBroker, joins: str) -> None:
+        """A new life: nothing is known to be committed yet.  joins: in what state, to yak-zk."""
+        unnoticed, broker.unnoticed = broker.unnoticed, ""
+        if unnoticed and joins == "whole":
+            self.fail(f"noticed: {broker.name} starts as whole, and {unnoticed}")
         self._committed[broker.id] = 0
         self._epoch_led[broker.id] = 0
         self._compare_restored(broker)

@@ -7,7 +7,7 @@ be told (a broker takes the lead, an ISR is proposed, …) and falls right behin
 fall between two steps that belong together.
 
 Chance alone seldom puts together what it takes to break a rule; so there are patterns as well, a
-few faults behind one step: `_window`, `_relay`, `_takeover`, `_several`, `_between`.
+few faults behind one step: `_window`, `_relay`, `_takeover`, `_several`, `_between`, `_upkeep`.
 
 How each fault is carried out is faults.py's.
 """
@@ -35,6 +35,8 @@ _KINDS: Final[tuple[tuple[str, float, float], ...]] = (
     ("full", 1.0, 1.0),
     ("slow", 1.0, 2.0),
     ("eio", 0.4, 0.5),
+    ("wipe", 1.0, 1.5),
+    ("damage", 1.0, 1.0),
     ("silent", 1.0, 3.0),
     ("blackout", 0.4, 1.0),
 )
@@ -74,6 +76,21 @@ OPERATIONS: Final = (
     "create_partitions",
     "trim",
 )
+#: What a broker goes through while it makes a checkpoint, lets go of what that covers, gives a
+#: copy or is given one.
+UPKEEP: Final = (
+    "checkpoints",
+    "checkpoints",
+    "checkpoint",
+    "tidies",
+    "log_cut",
+    "copy_offered",
+    "copying",
+    "copying",
+    "installs",
+    "begins_anew",
+    "started",
+)
 #: A fuse's longest count.
 FUSE: Final = 30
 
@@ -109,6 +126,10 @@ def plan(rng: random.Random, setup: Setup) -> list[Fault]:
         faults += [_one(rng, setup, list(_KINDS)) for _ in range(rng.randint(0, 3))]
         for _ in range(rng.randint(1, 4)):
             faults += rng.choice((_between, _between, _between, _takeover))(rng, setup)
+    elif setup.area == "upkeep":
+        faults += [_one(rng, setup, list(_KINDS)) for _ in range(rng.randint(0, 2))]
+        for _ in range(rng.randint(2, 4)):
+            faults += rng.choice((_upkeep, _upkeep, _loss))(rng, setup)
     else:
         kinds = [kind for kind in _KINDS if rng.random() < 0.5] or list(_KINDS)
         faults += [_one(rng, setup, kinds) for _ in range(rng.randint(0, 3 + int(setup.chaos_s)))]
@@ -218,6 +239,30 @@ def _between(rng: random.Random, setup: Setup) -> list[Fault]:
     if rng.random() < 0.3:
         faults.insert(0, _cut(rng, at, on, "leader", rng.choice(("follower", "zk"))))
     return faults + (_next(rng, at) if rng.random() < 0.3 else [])
+
+
+def _upkeep(rng: random.Random, setup: Setup) -> list[Fault]:
+    """A checkpoint, a cut of the log or a copy is under way, and one of its ends dies of it."""
+    at, on = _time(rng, setup), rng.choice(UPKEEP)
+    how = rng.choice(("kill", "kill", "power", "power", "pause", "full", "wipe"))
+    target = rng.choice(("teller", "teller", "teller", "leader", "subject"))
+    fuse = int(FUSE * rng.random() ** 2)
+    return [Fault(at, how, target, 1.5 * rng.random() ** 2, on, 0.0, fuse)]
+
+
+def _loss(rng: random.Random, setup: Setup) -> list[Fault]:
+    """A disk loses what it held; then one end of the copy dies, perhaps in the middle of it."""
+    at = _time(rng, setup)
+    how = rng.choice(("wipe", "wipe", "damage"))
+    target = rng.choice(("leader", "follower", "follower", "any"))
+    faults = [Fault(at, how, target, rng.random() ** 2)]
+    for _ in range(rng.choice((0, 1, 2))):
+        on = rng.choice(("copying", "copying", "copy_offered", "installs", "begins_anew"))
+        death = rng.choice(("kill", "kill", "power", "pause"))
+        whose = rng.choice(("teller", "subject", "leader"))
+        fuse = int(2 * FUSE * rng.random() ** 2)
+        faults.append(Fault(at, death, whose, rng.random() ** 2, on, 0.0, fuse))
+    return faults
 
 
 def _cut(rng: random.Random, at: float, on: str, one: str, other: str) -> Fault:

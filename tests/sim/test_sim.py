@@ -8,11 +8,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from tests.sim.world import run
+from tests.sim.world import run, setup_of
 
 #: Runs in all, and how many one test makes, so that two processes share them evenly.
 SEEDS = 200
@@ -28,6 +29,17 @@ def test_nothing_is_lost_whatever_falls_together(first: int) -> None:
         assert not result.fault, result.report()
         acknowledged += result.acknowledged
     assert acknowledged > CHUNK * 5, "the clients got hardly anything done: nothing was proved"
+
+
+def test_what_keeps_disks_small_happens_often_enough() -> None:
+    counts: Counter[str] = Counter()
+    for seed in range(1, 21):
+        result = run(seed, setup_of(seed, "upkeep"))
+        assert not result.fault, result.report()
+        counts += result.counts
+    least = {"checkpoint": 100, "log_cut": 50, "copying": 5, "begins_anew": 5}
+    least |= {"trim": 3, "delete_topic": 3, "assign": 20}
+    assert all(counts[name] >= least[name] for name in least), (counts, least)
 
 
 @pytest.mark.parametrize(

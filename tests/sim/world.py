@@ -11,17 +11,21 @@ transcript.  `Setup.faults` is a plain list, so that a run can be tried again wi
 
 from __future__ import annotations
 
+import dataclasses
 import random
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 from unittest.mock import patch
 
+from msgspec.structs import replace
+
 from tests.sim.broker import SimBroker
 from tests.sim.clients import Client, Producer, Sender
 from tests.sim.clock import Scheduler
+from tests.sim.durable import missing
 from tests.sim.faults import Injector
 from tests.sim.judge import Judge, Violation
 from tests.sim.members import Member
@@ -38,8 +42,11 @@ HEAL_S: Final = 40.0
 #: Lines of the story that are kept.
 STORY_LINES: Final = 400
 #: What a run is about: any faults; who is in the ISR; that, and disks that forget; who leads;
-#: topics and groups that come, change and go.
-AREAS: Final = ("mixed", "mixed", "mixed", "isr", "power", "takeover", "topics", "topics")
+#: topics and groups that come, change and go; checkpoints, logs that are cut, copies.
+AREAS: Final = (
+    *("mixed", "mixed", "mixed", "isr", "power", "takeover", "topics", "topics"),
+    *("upkeep", "upkeep"),
+)
 TOPICS: Final = ("t", "u", "v")
 GROUPS: Final = ("g", "h")
 
@@ -124,17 +131,33 @@ def setup_of(seed: int, area: str = "") -> Setup:
         members=rng.choice((0, 2, 3)),
     )
     setup.batches = rng.randint(10, 40) // setup.producers
-    if area == "topics" or (area in ("mixed", "takeover") and rng.random() < 0.3):
-        setup.topics = TOPICS[: rng.randint(1, 3)]
-        setup.groups = GROUPS[: rng.randint(1, 2)]
-        setup.members = rng.choice((2, 3, 4))
-        setup.lively = rng.random() < 0.7
-        setup.deeds = rng.randint(3, 14)
-        setup.record_bytes = rng.choice((0, 150, 300))
-        setup.replicate_bytes = rng.choice((0, 250))
+    if area == "upkeep":
+        _tidy(rng, setup)
+    if area == "topics" or (area in ("mixed", "takeover", "upkeep") and rng.random() < 0.3):
+        _enliven(rng, setup)
     setup.pace_s = 4 * setup.chaos_s / setup.batches
     setup.faults = plan(rng, setup)
     return setup
+
+
+def _tidy(rng: random.Random, setup: Setup) -> None:
+    """Checkpoints are frequent, and the log does not reach back far."""
+    setup.settings = replace(setup.settings, oplog_segment_bytes=rng.choice((1024, 2048)))
+    often = rng.choice((5, 10, 20))
+    setup.limits = dataclasses.replace(setup.limits, checkpoint_operations=often)
+    setup.oplog_retain_bytes = rng.choice((0, 0, 4096))
+    setup.replicate_bytes = rng.choice((0, 250, 600))
+
+
+def _enliven(rng: random.Random, setup: Setup) -> None:
+    """Topics and members come and go."""
+    setup.topics = TOPICS[: rng.randint(1, 3)]
+    setup.groups = GROUPS[: rng.randint(1, 2)]
+    setup.members = rng.choice((2, 3, 4))
+    setup.lively = rng.random() < 0.7
+    setup.deeds = rng.randint(3, 14)
+    setup.record_bytes = rng.choice((0, 150, 300))
+    setup.replicate_bytes = rng.choice((0, 250))
 
 
 class World:
@@ -148,7 +171,8 @@ class World:
         self.net.even = self.scheduler.even = setup.even
         self.judge = Judge(self)
         self.finishing = False
-        self.told = 0
+        #: How often each event was told.
+        self.told: Counter[str] = Counter()
         self._lines: deque[tuple[float, str, str, dict[str, Any]]] = deque(maxlen=STORY_LINES)
         self.zk = SimZk(self.scheduler, self)
         self.brokers = {i: SimBroker(self.scheduler, self, i) for i in range(1, setup.brokers + 1)}
@@ -197,7 +221,11 @@ class World:
         self.scheduler.at(self.scheduler.now + delay, None, fn, *args)
 
     def tell(self, process: Server, event: str, fields: dict[str, Any]) -> None:
-        self.told += 1
+        self.told[event] += 1
+        if isinstance(process, SimBroker):
+            why = missing(process.disk, event, fields)
+            if why:
+                self.judge.fail(f"{why} ({process.name})")
         self._lines.append((self.scheduler.now, process.name, event, fields))
         self.injector.told(process, event, fields)
 
@@ -286,6 +314,8 @@ class Result:
     operations: int
     acknowledged: int
     seconds: float
+    #: Events told and operations committed, by their names.
+    counts: Counter[str]
 
     def report(self, lines: int = STORY_LINES) -> str:
         how = self.fault or "no fault"
@@ -311,6 +341,7 @@ def run(seed: int, setup: Setup | None = None) -> Result:
         len(judge.history),
         judge.acknowledged,
         world.scheduler.now,
+        world.told + Counter(op.op for op, _ in judge.history.operations),
     )
 
 
