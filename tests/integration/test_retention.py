@@ -215,7 +215,7 @@ def test_with_retention_the_disk_shrinks_while_producers_run_and_stays_small(
     with producing(cluster, *limited) as sent, contextlib.ExitStack() as stack:
         behind = {
             (start, topic): stack.enter_context(consumer_behind(cluster, start, topic))
-            for start in ("beginning", "end")
+            for start in ("beginning", "end", "error")
             for topic in limited
         }
         wait_sent(sent, 8 * MIB)
@@ -252,6 +252,12 @@ def check_goes_on(
 ) -> None:
     oldest, end = bounds(cluster, cluster.wait_leader(), topic)
     assert oldest > position
+    if start == "error":
+        with consumer, pytest.raises(yak.YakError) as refused:
+            wait_until(lambda: consumer.poll(1.0), "a consumer is told")
+        assert refused.value.name == "OFFSET_OUT_OF_RANGE"
+        assert refused.value.details["start"] >= oldest
+        return
     with consumer:
         records = wait_until(lambda: consumer.poll(1.0), f"a consumer from the {start} goes on")
         assert records[0].offset >= (end if start == "end" else oldest)
