@@ -2,6 +2,7 @@
 
     checkpoint_durable   a checkpoint that is said to be made is on the platter, and so is every
                          byte that it names
+    copy_durable         so is all of a full copy that takes its place
     checkpoint_first     the log's front goes only when the checkpoint that covers it is there
 
 It looks at the disk alone: what a broker believes does not count.
@@ -21,6 +22,10 @@ def missing(disk: MemoryDisk, event: str, fields: dict[str, Any]) -> str:
     """What a broker that tells this event lacks; "" if nothing."""
     if event == "checkpoint":
         return _checkpoint(disk, fields["index"])
+    if event == "begins_anew" and disk.exists("data/installing"):
+        platter, here = disk.durable("data/installing"), disk.tree("data/installing")
+        lost = sorted(path for path in here if platter.get(path) != here[path])
+        return f"copy_durable: {lost} would be lost" if lost else ""
     if event == "log_cut":
         found = _read(disk)
         covered = found.index if found else 0

@@ -18,7 +18,7 @@ committed operations, in their order, as the first broker that knew them committ
                      restart it is what it was
     same_files       the names and bytes of partition files, in the end and after a restart, are
                      those that the committed operations make
-    noticed          who starts on a damaged disk says so
+    noticed, sound   who starts on a damaged disk says so, and nobody else
     checkpoint_…     durable.py's
     exclusive        no two live members of a group hold one partition, whichever incarnation
     acked_never_back what a group has acknowledged does not fall, but by a reset
@@ -116,6 +116,8 @@ class Judge:
         unnoticed, broker.unnoticed = broker.unnoticed, ""
         if unnoticed and joins == "whole":
             self.fail(f"noticed: {broker.name} starts as whole, and {unnoticed}")
+        if joins == "damaged" and not broker.excused:
+            self.fail(f"sound: {broker.name} finds damage, and nothing has happened to its disk")
         self._committed[broker.id] = 0
         self._epoch_led[broker.id] = 0
         self._compare_restored(broker)

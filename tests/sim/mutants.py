@@ -14,6 +14,8 @@ Two of them the simulator cannot find, since other rules stand before them (`SHA
 compare-and-set on the version already refuses a proposal that names an older incarnation, since
 what makes that dangerous (it came back without its tail) is a change of the document; and a
 follower only ever dials the leader of its own view, so that frames of another epoch do not meet.
+
+Those of checkpoints, copies and groups are upkeep_mutants.py's.
 """
 
 from __future__ import annotations
@@ -48,10 +50,10 @@ Patch = AbstractContextManager[object]
 INFINITY: Final = float("inf")
 
 
-def hunt(rule: str, seeds: range, area: str = "") -> Result | None:
+def hunt(mutant: Callable[[], Patch], seeds: range, area: str = "") -> Result | None:
     """The first run in which the simulator notices that the rule is out."""
     for seed in seeds:
-        with RULES[rule]():
+        with mutant():
             result = run(seed, setup_of(seed, area))
         if result.fault:
             return result
@@ -85,7 +87,7 @@ def self_durable() -> Patch:
         return act(self, now)
 
     act = Node.act
-    return _both(
+    return both(
         patch.object(Leader, "_position", mutant),
         patch.object(Node, "act", _for_leaders(committed, act)),
     )
@@ -126,7 +128,7 @@ def verified_commit() -> Patch:
         if link == self.link:
             self._leader_committed = max(self._leader_committed, told.get(self.epoch, 0))
 
-    return _both(patch.object(Leader, "advance", tells), patch.object(Follower, "link_up", takes))
+    return both(patch.object(Leader, "advance", tells), patch.object(Follower, "link_up", takes))
 
 
 # -- The log --------------------------------------------------------------------------------------
@@ -185,7 +187,7 @@ def match_reset() -> Patch:
             progress.matched = max(progress.matched, known)
         return joining(self)
 
-    return _both(
+    return both(
         patch.object(Leader, "_position", mutant),
         patch.object(Leader, "_joining", joins),
         patch.object(Leader, "replicate", _lenient(Leader.replicate)),
@@ -221,7 +223,7 @@ def fence_follower() -> Patch:
         event.answer.epoch = self.epoch
         copied(self, event, now)
 
-    return _both(
+    return both(
         patch.object(Leader, "_fence", any_epoch),
         patch.object(Follower, "follow_answered", follows),
         patch.object(Follower, "copied", copies),
@@ -307,7 +309,7 @@ def floor() -> Patch:
             if found is not None:
                 self._propose(self.isr - {found[0]}, {}, found[1], found[0])
 
-    return _both(
+    return both(
         patch.object(Leader, "consider_isr", mutant),
         patch.object(election, "_check_floor", lambda *_: None),
     )
@@ -343,7 +345,7 @@ def fence_zk() -> Patch:
         return asked(self, conn, request, now)
 
     proposed, asked = Coordinator._propose, Coordinator._asked
-    return _both(
+    return both(
         patch.object(election, "_check_fence", lambda *_: None),
         patch.object(Coordinator, "_propose", propose),
         patch.object(Coordinator, "_asked", beats),
@@ -367,7 +369,7 @@ def elect_isr() -> Patch:
             document = replace(document, isr=tuple(sorted(isr, key=lambda one: one.id)))
         return enthrone(document, alive, broker, *rest)
 
-    return _both(
+    return both(
         patch.object(election, "choose", choose), patch.object(election, "enthrone", enthrones)
     )
 
@@ -387,7 +389,7 @@ def new_epoch() -> Patch:
             self.epoch = min(self.epoch, event.view.epoch - 1)
         told(self, event, now)
 
-    return _both(
+    return both(
         patch.object(election, "_lost", mutant), patch.object(Node, "_view_told", leads_again)
     )
 
@@ -502,11 +504,11 @@ def seq_gap() -> Patch:
 
 
 @contextmanager
-def _both(*patches: Patch) -> Iterator[None]:
+def both(*patches: Patch) -> Iterator[None]:
     first, *rest = patches
     with first:
         if rest:
-            with _both(*rest):
+            with both(*rest):
                 yield
         else:
             yield

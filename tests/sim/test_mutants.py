@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from tests.sim.mutants import RULES, SCENT, SHADOWED, hunt
+from tests.sim import mutants, upkeep_mutants
+from tests.sim.mutants import hunt
 from tests.sim.world import run, setup_of
+
+RULES = mutants.RULES | upkeep_mutants.RULES
+SCENT = mutants.SCENT | upkeep_mutants.SCENT
+SHADOWED = mutants.SHADOWED | upkeep_mutants.SHADOWED
 
 #: Seeds that are tried at most; those in SCENT need a few dozen.
 SEEDS = 400
@@ -20,7 +25,7 @@ def test_every_rule_has_a_mutant_that_is_found() -> None:
 @pytest.mark.parametrize("rule", SCENT)
 def test_without_a_rule_the_simulator_finds_the_break(rule: str) -> None:
     area, first = SCENT[rule]
-    found = hunt(rule, range(first, first + SEEDS), area)
+    found = hunt(RULES[rule], range(first, first + SEEDS), area)
     assert found is not None, f"{SEEDS} seeds of area {area} from {first} on: nothing was noticed"
     whole = run(found.setup.seed, setup_of(found.setup.seed, area))
     assert not whole.fault, f"it is broken with the rule, too: {whole.report()}"
