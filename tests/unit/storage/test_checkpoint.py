@@ -135,6 +135,49 @@ def test_a_restart_begins_with_it_though_the_log_before_it_is_gone() -> None:
     assert again.held() == uninterrupted(history)
 
 
+@pytest.mark.parametrize("index", range(60, 75))
+def test_the_log_keeps_every_operation_behind_it(index: int) -> None:
+    """Appended, and not yet applied: wherever the files happen to end."""
+    history = annals(90, seed=2)
+    life = Life(MemoryDisk(), fsync="never")
+    life.store.append(history)  # and nobody syncs it but the checkpoint
+    life.apply(history, index)
+    life.checkpoint()
+    assert life.store.first_index <= index + 1
+    found = checkpoints.read(life.disk, "/data")
+    assert found is not None
+    leads = [op for op, _ in history[:index] if isinstance(op, ops.Lead)]
+    assert found.epochs == [(op.epoch, op.index) for op in leads]
+    assert isinstance(life.disk, MemoryDisk)
+    life.disk.crash("power", random.Random(index))
+    again = Life(life.disk, boot="another", fsync="never")
+    assert again.found.state == "unclean"
+    # It did not begin anew; what was cut may have come back.
+    assert again.store.first_index <= life.store.first_index
+    again.run(history, 90)
+    assert again.held() == uninterrupted(history)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_what_is_freed_while_it_is_made_is_durable_in_the_trash(seed: int) -> None:
+    history = annals(UPTO, seed=SEED)
+    disk = MemoryDisk()
+    life = Life(disk, fsync="never")
+    life.run(history, 70)
+    job = life.store.begin_checkpoint(life.state)
+    life.run(history, UPTO)
+    for step in job.steps():
+        step()
+    life.store.end_checkpoint(job)
+    assert life.store.has_trash
+    disk.crash("power", random.Random(seed))
+    again = Life(disk, boot="another", fsync="never")
+    assert again.found.state == "unclean", again.found.message
+    assert again.found.restored.index == 70
+    again.run(history, UPTO)
+    assert again.held() == uninterrupted(history)
+
+
 def test_the_log_stays_as_far_as_it_is_retained_or_wanted() -> None:
     history = annals(110, seed=2)
     life = Life(MemoryDisk())
@@ -175,8 +218,8 @@ class NoRoomForIt(MemoryDisk):
         super().write_durably(path, data)
 
 
-@pytest.mark.parametrize("kind", ["kill", "power"])
-def test_one_that_fails_leaves_its_work_to_the_next(kind: Kind) -> None:
+@pytest.mark.parametrize(("kind", "seed"), [("kill", 0), *(("power", seed) for seed in range(6))])
+def test_one_that_fails_leaves_its_work_to_the_next(kind: Kind, seed: int) -> None:
     history = annals(90, seed=5)
     disk = NoRoomForIt()
     life = Life(disk)
@@ -197,7 +240,7 @@ def test_one_that_fails_leaves_its_work_to_the_next(kind: Kind) -> None:
     disk.refuses = False
     life.run(history, 70)
     life.checkpoint()  # syncs what the ones before should have synced
-    disk.crash(kind, random.Random(1))
+    disk.crash(kind, random.Random(seed))
     again = Life(disk, boot=kind)
     assert again.found.state == "whole", again.found.message
     assert again.found.restored.index == 70

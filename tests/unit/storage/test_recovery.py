@@ -262,6 +262,19 @@ def test_a_log_that_ends_before_its_checkpoint_begins_anew_after_it() -> None:
     assert again.held() == uninterrupted(history)
 
 
+@pytest.mark.parametrize("kind", ["kill", "power"])
+def test_what_the_log_lacks_is_remembered_before_the_proof_of_it_goes(kind: Kind) -> None:
+    """Partition files show that the log once went on; putting them back takes that away."""
+    leftover = a_disk()
+    names = leftover.listdir("/data/oplog")
+    leftover.unlink(f"/data/oplog/{names[-1]}")
+    leftover.sync_all()
+    for disk in each_killed_restart(leftover, kind):
+        found = Life(disk, boot=BOOTS[kind]).found
+        assert found.state == "torn", found.message
+        assert MIDDLE < found.next <= UPTO
+
+
 def test_what_a_failed_sync_may_have_lost_is_written_again_behind_a_checkpoint() -> None:
     history = annals(UPTO, seed=SEED)
     disk = a_disk(upto=MIDDLE + 5)

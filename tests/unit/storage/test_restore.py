@@ -92,10 +92,10 @@ def test_what_the_checkpoint_does_not_name_goes() -> None:
     restored(disk, checkpoint)
     topic = next(iter(checkpoint.state.topics))
     number = checkpoint.state.topics[topic].partitions
-    for name in ("nobody/0", f"{topic}/{number}", f"{topic}/x"):
+    for name in ("nobody/0", f"{topic}/{number + 1}", f"{topic}/x"):
         disk.mkdir(f"/data/topics/{name}")
         disk.write_file(f"/data/topics/{name}/{0:020}.jsonl", b'{"format":1,"first":0}\n')
-    disk.mkdir(f"/data/topics/{topic}/{number + 1}")  # without a file as yet
+    disk.mkdir(f"/data/topics/{topic}/{number}")  # without a file as yet
     row = next(row for row in checkpoint.partitions if row.segments)
     disk.write_file(f"/data/topics/{row.topic}/{row.partition}/{10**6:020}.jsonl", b"later")
     assert restored(disk, checkpoint).damage == ""
