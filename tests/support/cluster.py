@@ -16,6 +16,7 @@ It knows the command line and sections 1 to 4 of the protocol, and nothing of th
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -31,6 +32,8 @@ open_clusters: list[Cluster] = []
 
 #: A look at a broker's status; one that does not answer in this time is seen as absent.
 STATUS_TIMEOUT_S = 1.0
+#: A failed test's report lists no more of a cluster's files.
+LISTED_FILES = 500
 #: Timings for tests that wait for failures to be noticed: as the defaults, but half as long.
 FAST = (
     *("--heartbeat-ms", "150", "--session-ms", "1200", "--lease-ms", "800"),
@@ -300,16 +303,24 @@ class Cluster:
     def report(self) -> list[tuple[str, str]]:
         """(title, text) of all that a failed test should show."""
         shown = [(process.name, process.report()) for process in self.processes()]
-        listing = [
-            f"{path.stat().st_size:>12}  {path.relative_to(self.directory)}"
-            for path in sorted(self.directory.rglob("*"))
-            if path.is_file()
-        ]
         return [
             ("what was done", "\n".join(self.story)),
             *shown,
-            (f"files under {self.directory}", "\n".join(listing)),
+            (f"files under {self.directory}", "\n".join(self._listing())),
         ]
+
+    def _listing(self) -> list[str]:
+        """Its files and their sizes; they may be coming and going just now."""
+        lines: list[str] = []
+        for directory, _, names in os.walk(self.directory):
+            for path in (Path(directory) / name for name in names):
+                with contextlib.suppress(FileNotFoundError):
+                    size = path.stat().st_size
+                    lines.append(f"{size:>12}  {path.relative_to(self.directory)}")
+        lines.sort(key=lambda line: line.split(maxsplit=1)[1])
+        if len(lines) > LISTED_FILES:
+            lines[LISTED_FILES:] = [f"… and {len(lines) - LISTED_FILES} more"]
+        return lines
 
 
 def run_command(
