@@ -39,7 +39,7 @@ from yak.core.node import Node
 from yak.core.ops import BrokenLine, crc_of
 from yak.core.state import State
 from yak.errors import Fatal, Refused
-from yak.housekeeping import Housekeeper
+from yak.housekeeping import FULL, Housekeeper
 from yak.model import Address, Now, parse_address
 from yak.net.coordinator import CoordinatorSession
 from yak.net.link import LeaderLink
@@ -170,11 +170,25 @@ class Broker:
     def _viewed(self, view: m.ClusterView, joined: bool) -> None:  # noqa: FBT001 -- a callback's signature
         self.store.segment_bytes = view.settings.oplog_segment_bytes
         if joined:
-            # yak-zk has recorded in what state our log is; the mark has done its work.
-            self.data_dir.clear_suspicion()
+            self._recorded()
             self._tell(e.Joined(view))
         else:
             self._tell(e.ViewChanged(view))
+
+    def _recorded(self) -> None:
+        """yak-zk has recorded in what state our log is; the mark has done its work.
+
+        Where the disk has no room for that, it stays: the next start says the same again, which
+        costs care and no data.
+        """
+        try:
+            self.data_dir.clear_suspicion()
+        except Fatal as refused:
+            cause = refused.__cause__
+            if isinstance(cause, OSError) and cause.errno in FULL:
+                self.story.tell("still_marked_suspect", reason=refused.message)
+            else:
+                self._fail(refused)
 
     # -- the turn --------------------------------------------------------------------------------
 

@@ -33,7 +33,7 @@ from yak.storage.story import Story
 #: After a checkpoint that the disk had no room for.
 AGAIN_S: Final = 5.0
 
-_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class Keeper(Protocol):
@@ -144,7 +144,7 @@ class Housekeeper:
         assert self._job is not None
         self._store.end_checkpoint(self._job)
         self._job = None
-        if error.errno in _FULL:
+        if error.errno in FULL:
             self._later(str(error))
         else:
             self._keeper.sync_failed(error)

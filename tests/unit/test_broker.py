@@ -75,3 +75,18 @@ async def test_a_turn_whose_write_was_refused_does_not_go_on() -> None:
         await twice.wait()
     assert isinstance(heard[1], e.StorageFailed), heard
     assert heard[1].end == 1
+
+
+@pytest.mark.asyncio
+async def test_a_full_disk_keeps_the_mark_of_a_torn_log_and_does_not_stop_the_broker() -> None:
+    disk = MemoryDisk()
+    data_dir = DataDir.open(disk, "/b", kind="broker", broker=1)
+    store, recovered = Store.recover(disk, data_dir, 1 << 20)
+    data_dir.suspect("torn")
+    config = BrokerConfig(id=1, data_dir=Path("/b"))
+    broker = Broker(config, data_dir, store, recovered, Story("broker-1", None, None), "i1")
+    disk.space_left = 0
+    broker._recorded()
+    assert broker.failure is None
+    disk.close()
+    assert DataDir.open(disk, "/b", kind="broker", broker=1).state == "torn"

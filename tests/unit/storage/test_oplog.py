@@ -222,6 +222,13 @@ def test_a_file_that_cannot_be_cut_stops_the_process(monkeypatch: pytest.MonkeyP
         log.truncate(10, log.sum_before(10))
 
 
+def test_an_empty_log_is_durable() -> None:
+    """As when a broker is asked to stop before it has heard of anything."""
+    log = open_log(MemoryDisk())
+    log.sync_now()
+    assert log.durable_index == 0
+
+
 def test_a_sync_covers_what_was_written_before_it_began() -> None:
     disk = MemoryDisk()
     disk.mkdir("/log")
