@@ -303,6 +303,7 @@ class OpLog:
             self._segments.pop(0)
             self.first_index = self._segments[0].first
             self._first_sum = self._segments[0].previous_sum or NO_SUM
+            self._tail.forget(self.first_index)
 
     def unsynced_before(self, next_index: int) -> tuple[list[str], list[str]]:
         """The files and directories to sync so that what is below this index is durable."""

@@ -74,13 +74,26 @@ class Tail:
         del self._entries[start:]
         self.first = min(self.first, next_index)
 
+    def forget(self, first: int) -> None:
+        """Let go of what is before `first`: the log does not have it any more."""
+        while self.first < min(first, self.next_index):
+            self._drop()
+        self._tidy()
+
     def _forget(self) -> None:
         while self._bytes > self._max_bytes and self._gone < len(self._entries) - 1:
-            line, body = self._entries[self._gone]
-            self._entries[self._gone] = (b"", b"")  # lets go of the bytes at once
-            self._bytes -= len(line) + len(body) + ENTRY_OVERHEAD_BYTES
-            self._gone += 1
-            self.first += 1
+            self._drop()
+        self._tidy()
+
+    def _drop(self) -> None:
+        """The first entry goes."""
+        line, body = self._entries[self._gone]
+        self._entries[self._gone] = (b"", b"")  # lets go of the bytes at once
+        self._bytes -= len(line) + len(body) + ENTRY_OVERHEAD_BYTES
+        self._gone += 1
+        self.first += 1
+
+    def _tidy(self) -> None:
         if self._gone > len(self._entries) // 2:  # removing is a copy: rarely, and half at once
             del self._entries[: self._gone]
             self._gone = 0

@@ -47,6 +47,21 @@ def test_the_oldest_go_when_there_is_too_much() -> None:
     assert tail.first == 1000
 
 
+def test_what_the_log_does_not_have_any_more_is_let_go() -> None:
+    tail = Tail(1, max_bytes=20 * COST)
+    for index in range(1, 16):
+        tail.add(line(index), b"")
+    tail.forget(6)
+    assert (tail.first, tail.get(5), tail.get(6)) == (6, None, (line(6), b""))
+    for index in range(16, 26):
+        tail.add(line(index), b"")
+    assert tail.first == 6, "its bytes are not counted any more"
+    tail.forget(4)
+    assert tail.take(6, 25, 15) == (3, [line(6), line(7), line(8)])
+    tail.forget(99)
+    assert (tail.first, tail.next_index) == (26, 26)
+
+
 def test_cut_and_appended_to_it_is_as_if_nothing_had_been() -> None:
     rng = random.Random(3)
     tail, model = Tail(1, max_bytes=50 * COST), {0: b""}
