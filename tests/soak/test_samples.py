@@ -113,6 +113,15 @@ def test_the_course_of_a_series_is_its_start_middle_end_and_slope() -> None:
     assert courses(series(*range(100, 150)), 100) == [], "it was gone at the end"
 
 
+def test_descriptors_that_come_and_go_are_no_leak() -> None:
+    samples = [
+        Sample(float(at), "p", 1, fds=60 + at % 10 * (5 if at > 55 else 2)) for at in range(100)
+    ]
+    assert grown(samples, 100) == []
+    leak = [sample._replace(fds=sample.fds + int(sample.at) // 4) for sample in samples]
+    assert grown(leak, 100) == ["fds"]
+
+
 def test_a_leak_that_restarts_hide_shows_in_one_life() -> None:
     """Each life doubles; the halves of the run are alike."""
     samples: list[Sample] = []
