@@ -117,7 +117,7 @@ class AsyncAdmin:
         """Make a topic.  partitions: the broker's default where it is left out.
 
         Raises TOPIC_EXISTS, INVALID_TOPIC (its name), INVALID_CONFIG (a setting, or the number
-        of partitions), OVERLOADED (max_topics).
+        of partitions), OVERLOADED (max_topics, max_total_partitions).
         """
         request = m.CreateTopic(
             id=0,

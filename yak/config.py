@@ -59,6 +59,9 @@ class Limits:
     #: Partitions of one topic.
     max_partitions: int = 10_000
     max_topics: int = 100_000
+    #: Partitions of all topics, as many as `max_topics` have by default.  Each takes a broker some
+    #: 4.5 KB; they would be 1.4 GB.
+    max_total_partitions: int = 300_000
     #: Producers known: registered, or gone and remembered for their sequences.  One that is gone
     #: takes a broker 0.6 KB (1.3 KB with five batches), a leader 0.3 KB more, and a checkpoint
     #: being made as much again: some 200 MB for so many.  When they are so many, the one gone

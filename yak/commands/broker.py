@@ -44,6 +44,7 @@ LIMITS_HELP: Final[Mapping[str, str]] = {
     "max_batch_bytes": "Default of a topic's max_batch_bytes: its largest batch.",
     "max_partitions": "Partitions of one topic.",
     "max_topics": "Topics.",
+    "max_total_partitions": "Partitions of all topics.",
     "max_producers": "Producers known; beyond it the one gone longest is forgotten.",
     "max_groups": "Consumer groups.",
     "max_members": "Members of one group.",

@@ -50,7 +50,7 @@ class Topics:
         if request.topic in self.tail.topics:
             self._answer_exists(asked, request, now)
             return False
-        self._check_room()
+        self._check_room(1, partitions)
         self.service.admit(now)
         self.write(request.topic, partitions, request.config, now)
         self._answer(asked, request, request.topic, now)
@@ -73,6 +73,7 @@ class Topics:
                 f"topic '{request.topic}' has {topic.partitions} partitions; `partitions` is the "
                 f"new total and must be larger, not {request.partitions}",
             )
+        self._check_room(0, request.partitions - topic.partitions)
         self.service.admit(now)
         self.pending.append(
             ops.CreatePartitions, now, topic=request.topic, partitions=request.partitions
@@ -148,7 +149,7 @@ class Topics:
                     "`yak topic create` makes it",
                 )
         if missing:
-            self._check_room(len(missing))
+            self._check_room(len(missing), len(missing) * self.default_partitions)
         return missing
 
     def write(self, name: str, partitions: int, config: dict[str, Any], now: Now) -> None:
@@ -171,12 +172,20 @@ class Topics:
                 "'.' nor '..'",
             )
 
-    def _check_room(self, more: int = 1) -> None:
-        if len(self.tail.topics) + more > self.limits.max_topics:
+    def _check_room(self, topics: int, partitions: int) -> None:
+        """For so many more."""
+        if len(self.tail.topics) + topics > self.limits.max_topics:
             raise Refused(
                 "OVERLOADED",
                 f"there are {len(self.tail.topics)} topics; max_topics is "
                 f"{self.limits.max_topics}. Delete some, or raise it on every broker",
+            )
+        if len(self.tail.ends) + partitions > self.limits.max_total_partitions:
+            raise Refused(
+                "OVERLOADED",
+                f"there are {len(self.tail.ends)} partitions, and {partitions} more are wanted; "
+                f"max_total_partitions is {self.limits.max_total_partitions}. Delete topics, or "
+                "raise it on every broker",
             )
 
     def _check_partitions(self, partitions: int) -> None:

@@ -259,3 +259,24 @@ def test_there_is_a_most_of_topics_those_under_way_included() -> None:
     register = m.Register(id=5, role="producer", topics=["a", "c"])
     assert book.ask(register).error == "OVERLOADED"
     assert book.written() == []
+
+
+def test_there_is_a_most_of_partitions_in_all_those_under_way_included() -> None:
+    book = Playbook.alone(limits=Limits(max_total_partitions=5))
+    book.disk.slow = True
+    book.ask(create(1, "a", partitions=2))
+    book.ask(create(2, "b", partitions=2))
+    refusal = book.ask(create(3, "c", partitions=2))
+    assert refusal.error == "OVERLOADED"
+    assert "there are 4 partitions, and 2 more are wanted" in refusal.message
+    assert "max_total_partitions is 5" in refusal.message
+    book.ask(create(4, "c", partitions=1))
+    register = m.Register(id=5, role="producer", topics=["a", "d"])
+    assert book.ask(register).error == "OVERLOADED"
+    more = m.CreatePartitions(id=6, topic="a", partitions=3)
+    assert book.ask(more).error == "OVERLOADED"
+    book.sync()
+    book.ask(m.DeleteTopic(id=7, topic="b"))
+    book.ask(m.CreatePartitions(id=8, topic="a", partitions=4))
+    book.sync()
+    assert book.answer(8).partitions == 4
