@@ -31,6 +31,7 @@ from __future__ import annotations
 import errno
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
@@ -209,7 +210,16 @@ class DataDir:
         """
         self.meta.rewrite_from = min(self.meta.rewrite_from or durable + 1, durable + 1)
         self.meta.suspect = worse(self.state, "unclean")
-        self._save()
+        try:
+            self._save()
+        except Fatal:
+            # Where not even this becomes durable, a start of the same boot can still see it.
+            file = f"{self.path}/meta.json"
+            with suppress(OSError, msgspec.MsgspecError):
+                written = self.disk.read_file(f"{file}.tmp")
+                if msgspec.json.decode(written, type=Meta) == self.meta:
+                    self.disk.rename(f"{file}.tmp", file)
+            raise
 
     @property
     def rewrite_from(self) -> int | None:

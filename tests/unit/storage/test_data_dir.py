@@ -203,3 +203,17 @@ def test_the_boot_id_is_one_word_or_nothing(tmp_path: Path) -> None:
     (tmp_path / "boot").write_text("abc-1\n", encoding="ascii")
     assert read_boot_id(f"{tmp_path}/boot") == "abc-1"
     assert read_boot_id(f"{tmp_path}/none") == ""
+
+
+def test_a_sync_that_failed_is_remembered_though_that_cannot_be_synced_either() -> None:
+    """The next start of the same boot reads what the system holds, and nothing else tells it."""
+    disk = MemoryDisk()
+    directory = DataDir.open(disk, "/b", kind="broker", broker=1, boot_id="boot")
+    directory.mark_running(inc="i1", boot_id="boot", fsync="always")
+    disk.sync_fails = True
+    with pytest.raises(Fatal):
+        directory.sync_failed(7)
+    disk.sync_fails = False
+    disk.crash("kill", random.Random(0))
+    again = DataDir.open(disk, "/b", kind="broker", broker=1, boot_id="boot")
+    assert (again.state, again.rewrite_from) == ("unclean", 8)
