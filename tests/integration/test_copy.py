@@ -213,8 +213,10 @@ def cut_short(directory: Path) -> None:
 
 
 def flip(path: Path) -> None:
+    """A bit in the middle; in a record, where the file has any."""
     data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
+    record = data.rfind(b'{"value":', 0, len(data) // 2)
+    data[record + len(b'{"value":') if record >= 0 else len(data) // 2] ^= 1
     path.write_bytes(data)
 
 
@@ -283,3 +285,20 @@ def test_a_partition_file_that_is_damaged_is_never_sent(cluster: Cluster) -> Non
     said = cluster.brokers[1].stderr()
     assert "file_damaged" in said
     assert "state=damaged" in said
+
+
+def test_a_bit_that_flips_in_a_file_while_it_is_served_is_never_sent(cluster: Cluster) -> None:
+    """In the middle of what a fetch would take: the broker that served it is filled anew."""
+    produce(cluster, 100)
+    wait_cut(cluster)
+    cluster.wait_level()
+    with cluster.connect(VICTIM) as wire:
+        good = wire.read_all("t", 0)
+        flip(segments(cluster.data_dir(VICTIM) / "topics" / "t" / "0")[1])
+        with pytest.raises(AssertionError, match="STORAGE_ERROR"):
+            wire.read_all("t", 0)
+    wait_until(lambda: "file_damaged" in cluster.brokers[VICTIM].stderr(), "it notices")
+    cluster.wait_isr(cluster.ids)
+    check_same(cluster)
+    with cluster.connect(VICTIM) as wire:
+        assert wire.read_all("t", 0) == good

@@ -10,7 +10,7 @@ Rules:
 * Whoever starts on a disk that was damaged must notice: `unnoticed` says what, and the judge asks.
 
 It does not choose when, or whose: that is plans.py's.  It lets nothing rot in a partition file
-while a process runs: of what is fetched a broker proves little, its clients the rest.
+while a process runs.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 import msgspec
+from google_crc32c import value as crc32c
 
 from yak.core import ops
 from yak.core.ops import BrokenLine, Op
@@ -95,6 +96,31 @@ def walk(data: bytes, start: int = 0) -> Iterator[Step]:
             return
         yield Step(head, start, end)
         start = end
+
+
+def prove_appends(data: bytes, start: int = 0) -> int:
+    """Up to where these are whole batches, one after the other, with the crc that they state.
+
+    Raises BrokenLine; what is left out is at most a part at the end.  Plain rather than short:
+    it is on the road of every fetch.
+    """
+    index, offset = 0, -1
+    while (newline := data.find(b"\n", start) + 1) > 0:
+        try:
+            head = decode_head(data[start:newline])
+        except (msgspec.MsgspecError, UnicodeDecodeError) as e:
+            raise BrokenLine(f"not an operation: {e}: {data[start : start + 200]!r}") from e
+        end = newline + head.size
+        if end > len(data):
+            break
+        if f"{crc32c(data[newline:end]):08x}" != head.crc:
+            what = f"the body of operation {head.index} does not have the crc {head.crc}"
+            raise BrokenLine(f"byte {start}: {what}")
+        if head.index <= index or (head.offset != offset and offset >= 0):
+            what = f"operation {head.index} at {head.offset} follows {index} and {offset}"
+            raise BrokenLine(f"byte {start}: {what}")
+        start, index, offset = end, head.index, head.offset + head.count
+    return start
 
 
 def split(data: bytes) -> list[Entry]:

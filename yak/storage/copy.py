@@ -29,7 +29,7 @@ from yak.core import ops
 from yak.core.ops import BrokenLine
 from yak.storage import checkpoint as checkpoints
 from yak.storage.checkpoint import FILE_NAME, Checkpoint
-from yak.storage.chunk import walk
+from yak.storage.chunk import prove_appends
 from yak.storage.disk import SYNC_ALL_ABOVE, Buffer, Disk, append_all
 from yak.storage.faults import Damaged, StorageError
 from yak.storage.partition import PartitionRow, SegmentRow
@@ -85,8 +85,8 @@ class Outgoing:
         at = self._trash.where(name, self._checkpoint.index)
         try:
             return self._read_whole(at, first, position, size, max_bytes)
-        except (OSError, Damaged) as e:
-            damaged = isinstance(e, Damaged)
+        except (OSError, Damaged, BrokenLine) as e:
+            damaged = not isinstance(e, OSError)
             raise StorageError(f"{topic}/{partition} cannot be copied: {e}", damaged=damaged) from e
 
     def _read_whole(self, path: str, first: int, position: int, size: int, wanted: int) -> bytes:
@@ -96,31 +96,12 @@ class Outgoing:
             data = self._disk.pread(path, min(wanted, size - position), position)
             if not data.startswith(header):
                 raise Damaged(path, 0, f"the first line should be {header!r}")
-            end = _proved(path, data, position, len(header))
+            end = prove_appends(data, len(header))
             if end > len(header) or (end and end == size - position):
                 return data[:end]
             if len(data) >= size - position or len(data) < wanted:
                 raise Damaged(path, position, "the file ends within an operation")
             wanted *= 4
-
-
-def _proved(path: str, data: bytes, position: int, start: int) -> int:
-    """Where the last whole operation in `data` ends.  Raises Damaged."""
-    end, offset, index = start, -1, 0
-    try:
-        for step in walk(data, start):
-            head = step.head
-            body = data[step.end - head.size : step.end]
-            if ops.crc_of(body) != head.crc:
-                what = f"the body of operation {head.index} does not have the crc {head.crc}"
-                raise Damaged(path, position + step.start, what)
-            if head.index <= index or offset not in (-1, head.offset):
-                what = f"operation {head.index} at {head.offset} follows {index} and {offset}"
-                raise Damaged(path, position + step.start, what)
-            end, offset, index = step.end, head.offset + head.count, head.index
-    except BrokenLine as e:
-        raise Damaged(path, position + end, str(e)) from e
-    return end
 
 
 class Incoming:

@@ -14,6 +14,7 @@ Rules:
 * Where the disk refuses a flush, the file is cut back, what waits goes on waiting and being
   served, and a later flush tries again: what is committed is never refused.
 * A file is made by the first flush that has something for it.
+* What is read from a file is proved before it is sent: each body against its crc.
 * What `trim` frees is not removed here: its paths are handed back, for the trash.
 * `row` is the partition as a checkpoint has it, and `restored` makes it again from that.
 
@@ -31,8 +32,8 @@ from typing import Final, NamedTuple
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from yak.core.ops import Append
-from yak.storage.chunk import Head
+from yak.core.ops import Append, BrokenLine
+from yak.storage.chunk import Head, prove_appends
 from yak.storage.disk import Buffer, Disk, append_whole
 from yak.storage.faults import Damaged, StorageError, Trimmed
 from yak.storage.segment import Segment, file_name, list_segments
@@ -264,14 +265,24 @@ class Partition:
         )
         if not data:
             return []
-        if not data.startswith(_OPERATION) or not data.endswith(b"}\n"):
-            raise Damaged(segment.path, start, "not the operations that were written here")
+        self._prove(data, segment.path, start)
         if next_offset == self._written_end:
             rest = max_bytes - len(data)
             return [data, *self._read_waiting(next_offset, rest, at_least_one=False)]
         if next_offset != end:
             self._remember(next_offset, start + len(data))
         return [data]
+
+    @staticmethod
+    def _prove(data: bytes, path: str, start: int) -> None:
+        """What is sent must be what was written."""
+        try:
+            proved = prove_appends(data)
+        except BrokenLine as e:
+            raise Damaged(path, start, str(e)) from e
+        if proved != len(data):
+            what = "not the operations that were written here"
+            raise Damaged(path, start + proved, what)
 
     def find_time(self, at_ms: int) -> int | None:
         """The offset of the first operation with time >= `at_ms`."""

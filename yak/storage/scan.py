@@ -85,6 +85,7 @@ class Scan:
     sum before it.
     next_index, sum, epochs ((epoch, first index) of each): at the end, once what `cut` removes
     is gone.
+    time: of the last operation that was proved here, in ms; 0 without one.
     segments: those that stay; `kept_bytes` of the last one, where its end is cut.
     dropped: paths of those that go, highest first.  cut_bytes: bytes of operations that go.
     behind: the log ended before the checkpoint.  why: what is wrong with the end; "" if nothing.
@@ -96,6 +97,7 @@ class Scan:
     next_index: int = 1
     sum: str = NO_SUM
     epochs: list[tuple[int, int]] = field(default_factory=list)
+    time: int = 0
     segments: list[Segment] = field(default_factory=list)
     kept_bytes: int | None = None
     dropped: list[str] = field(default_factory=list)
@@ -300,7 +302,7 @@ def _prove_window(disk: Disk, segment: Segment, log: Scan) -> _Fault | None:
                     epoch = head.epoch
                 segment.add(head.index, end - start)
                 log.next_index += 1
-                log.sum = running
+                log.sum, log.time = running, head.time
                 start = end
                 continue
         if start:

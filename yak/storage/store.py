@@ -123,9 +123,7 @@ class Store:
         """
         found = recovery.recover(disk, data_dir)
         log = OpLog(disk, found.log, segment_bytes, sync_at_roll=sync_at_roll)
-        last, time = log.next_index - 1, found.restored.time
-        if last > found.restored.index:
-            time = log.load(last, last, 0)[0].op.time
+        time = found.log.time or found.restored.time
         store = cls(disk, data_dir, log, found.restored.index)
         if found.checkpoint is not None:
             store._restore(found.checkpoint)

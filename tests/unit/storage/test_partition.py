@@ -51,6 +51,32 @@ class Model:
         return next((op.offset for op, _ in self.held if op.time >= at_ms), None)
 
 
+def test_nothing_is_sent_of_which_a_bit_has_flipped() -> None:
+    """In a body, or where an operation says how long it is and what comes: at every byte."""
+    disk = MemoryDisk()
+    model = Model(disk)
+    for count in (2, 1, 3):
+        model.append(count)
+    model.partition.flush()
+    path = f"{HOME}/{file_name(0)}"
+    header = disk.size(path) - sum(len(piece) for _, piece in model.held)
+    position = header
+    for op, piece in model.held:
+        body = position + len(piece) - op.size
+        bodies = range(body, body + op.size)
+        named = [
+            position + piece.index(b'"%s":' % key) + len(key) + 3
+            for key in (b"op", b"size", b"crc")
+        ]
+        for place in (*bodies, *named):
+            disk.flip(path, place)
+            with pytest.raises(Damaged):
+                model.partition.read(0, 10**6)
+            disk.flip(path, place)
+        position += len(piece)
+    model.check_read(0, 10**6)
+
+
 def test_what_was_appended_is_read_before_and_after_a_flush(disk: Disk, root: str) -> None:
     model = Model(disk, f"{root}/topics/orders/0", segment_bytes=700)
     assert model.partition.read(0, 1000) == []
