@@ -110,6 +110,7 @@ def test_a_member_that_hangs_hears_what_it_lost_when_it_wakes(
     leader.produce(topic, 0, [6])
     wait_until(lambda: 6 in said(sleeper, "record"), "it goes on")
     assert said(sleeper, "record") == [0, 1, 2, 6], "nothing that its successor had"
+    sleeper.kill()
 
 
 def values_for(consumer: yak.Consumer, seconds: float) -> list[Any]:

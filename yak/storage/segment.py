@@ -63,10 +63,16 @@ def file_name(first: int) -> str:
     return f"{first:020d}.jsonl"
 
 
+def first_of(name: str) -> int | None:
+    """The first key of the segment with this file name; None where it is none."""
+    match = _NAME.fullmatch(name)
+    return int(match[1]) if match else None
+
+
 def list_segments(disk: Disk, directory: str) -> list[int]:
     """The first keys of the segments in a directory, rising; other files are not ours."""
-    found = (_NAME.fullmatch(name) for name in disk.listdir(directory))
-    return [int(match[1]) for match in found if match]
+    found = map(first_of, disk.listdir(directory))
+    return [first for first in found if first is not None]
 
 
 class Segment:

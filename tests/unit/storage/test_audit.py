@@ -1,0 +1,104 @@
+"""What one broker's files prove: nothing is wrong with what was written, and every bit counts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.annals import annals
+from tests.support.store_life import Life
+from yak.storage.audit import audit
+from yak.storage.disk import OsDisk
+
+OPERATIONS = 60
+
+
+def lived(path: Path, *, operations: int = OPERATIONS, checkpoint_at: int = 0) -> Path:
+    """A broker's directory after a life with topics that come, change and go."""
+    disk = OsDisk()
+    life = Life(disk, path=str(path))
+    history = annals(OPERATIONS, seed=3)
+    if checkpoint_at:
+        life.run(history, checkpoint_at)
+        life.checkpoint()
+    life.run(history, operations)
+    life.store.close()
+    disk.close()
+    return path
+
+
+def files(path: Path) -> list[Path]:
+    homes = [path / "oplog", path / "topics"] if (path / "oplog").exists() else [path]
+    return sorted(file for home in homes for file in home.rglob("*.jsonl"))
+
+
+@pytest.mark.parametrize("checkpoint_at", [0, 20, OPERATIONS])
+def test_what_a_broker_wrote_is_proved(tmp_path: Path, checkpoint_at: int) -> None:
+    found = audit(lived(tmp_path / "b", checkpoint_at=checkpoint_at))
+    assert found.faults == []
+    assert (found.next, found.torn) == (OPERATIONS + 1, "")
+    assert found.size >= sum(path.stat().st_size for path in files(tmp_path / "b"))
+    assert len(found.files) > 2
+
+
+def test_every_bit_that_flips_is_seen(tmp_path: Path) -> None:
+    """In the log, its headers included, and in the partition files."""
+    home = lived(tmp_path / "b", operations=20)
+    for path in files(home):
+        good = path.read_bytes()
+        for position in range(len(good)):
+            data = bytearray(good)
+            data[position] ^= 1
+            path.write_bytes(data)
+            found = audit(home)
+            assert found.faults or found.torn, (path, position, good[position:][:60])
+        path.write_bytes(good)
+    assert audit(home).faults == []
+
+
+def test_a_torn_end_of_the_log_is_no_fault_and_a_hole_is_one(tmp_path: Path) -> None:
+    home = lived(tmp_path / "b", checkpoint_at=OPERATIONS)
+    last = files(home / "oplog")[-1]
+    with last.open("ab") as file:
+        file.write(b'{"index":61,"epo')
+    found = audit(home)
+    assert found.faults == []
+    assert f"{last}, byte" in found.torn
+    assert "the line is cut off; 16 bytes at the end" in found.torn
+
+
+def test_a_missing_file_of_the_log_is_a_fault(tmp_path: Path) -> None:
+    home = lived(tmp_path / "b")
+    files(home / "oplog")[1].unlink()
+    (fault, *_) = audit(home).faults
+    assert "it begins with" in fault.what
+
+
+def test_a_log_without_its_beginning_needs_a_checkpoint(tmp_path: Path) -> None:
+    home = lived(tmp_path / "b")
+    files(home / "oplog")[0].unlink()
+    assert any("there is no checkpoint before it" in f.what for f in audit(home).faults)
+
+
+def test_a_checkpoint_that_the_log_does_not_know_is_a_fault(tmp_path: Path) -> None:
+    home = lived(tmp_path / "b", checkpoint_at=20)
+    checkpoint = home / "checkpoint.json"
+    data = bytearray(checkpoint.read_bytes())
+    data[len(data) // 2] ^= 1
+    checkpoint.write_bytes(data)
+    assert [f.what for f in audit(home).faults] == ["it does not have the crc that it states"]
+
+
+def test_a_partition_file_ahead_of_the_log_is_a_fault_and_one_behind_it_is_none(
+    tmp_path: Path,
+) -> None:
+    home = lived(tmp_path / "b")
+    shorter = lived(tmp_path / "shorter", operations=OPERATIONS - 30)
+    ahead = audit(home)
+    assert ahead.faults == []
+    for path in files(home / "oplog"):
+        path.unlink()
+    for path in files(shorter / "oplog"):
+        (home / "oplog" / path.name).write_bytes(path.read_bytes())
+    assert any("but the log ends at 30" in f.what for f in audit(home).faults)

@@ -1,0 +1,406 @@
+"""What one broker's files prove, read without a lock and without changing anything.
+
+    of a log             every line's sum follows from the line before, indexes have no gap, epochs
+                         do not fall, bodies have their crc, offsets have no gap
+    of a partition file  bodies, offsets; and each batch is, byte for byte, the log's, as far as
+                         the log still has it
+    of a checkpoint      its crc; and that the log has its sum at its index
+
+Rules:
+
+* A `Fault` names the file, the position, and the lines that disagree.  Reading goes on with the
+  next file: one fault hides no other.
+* An unfinished operation at the very end of a log is no fault: a broker writes it just now, or was
+  killed while it did.  Neither is a partition file that ends before the log: it is written behind.
+* A broker that runs may write, cut, trim and delete meanwhile: its partition files are read as far
+  as they reached before its log was read, and a file that is gone is passed over.
+
+What several brokers' files say together is agreement.py's.  It mends nothing.  Log and partition
+files are proved by one another, hence more than 400 lines.
+"""
+
+from __future__ import annotations
+
+import os
+from array import array
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import msgspec
+from google_crc32c import value as crc32c
+
+from yak.core import ops
+from yak.core.ops import BrokenLine
+from yak.model import TopicPartition
+from yak.storage import checkpoint as checkpoints
+from yak.storage.faults import Damaged
+from yak.storage.segment import Header, Segment, first_of
+
+#: How much of a line a fault shows.
+SHOWN_BYTES: Final = 300
+
+
+class Line(msgspec.Struct):
+    """What an audit needs of an operation."""
+
+    index: int
+    epoch: int
+    op: str
+    broker: int = 0
+    topic: str = ""
+    partition: int = 0
+    offset: int = 0
+    count: int = 0
+    size: int = 0
+    crc: str = ""
+
+
+_decode: Final = msgspec.json.Decoder(Line).decode
+
+
+class Fault(NamedTuple):
+    """where: the files, with positions.  what: in words.  lines: those that disagree."""
+
+    where: str
+    what: str
+    lines: list[str]
+
+
+@dataclass(slots=True)
+class Audit:
+    """What one broker's files say.
+
+    first: index of the first operation that the log has; first_sum: the sum before it; sums: of
+    each operation from there on.
+    places: of each file of the log: (its first index, its path, the positions of its lines).
+    epochs: of each operation.  leads: epoch -> (broker, index).  shown: the highest index that a
+    partition file or the checkpoint holds.  size: bytes that were read.
+    torn: what is said of the log's end, where it is not whole; no fault.
+    """
+
+    path: Path
+    first: int = 1
+    first_sum: str = ops.NO_SUM
+    sums: array[int] = field(default_factory=lambda: array("I"))
+    epochs: array[int] = field(default_factory=lambda: array("q"))
+    places: list[tuple[int, Path, array[int]]] = field(default_factory=list)
+    leads: dict[int, tuple[int, int]] = field(default_factory=dict)
+    files: dict[str, Path] = field(default_factory=dict)
+    faults: list[Fault] = field(default_factory=list)
+    shown: int = 0
+    records: int = 0
+    size: int = 0
+    torn: str = ""
+
+    @property
+    def next(self) -> int:
+        """The index after the log's last operation."""
+        return self.first + len(self.sums)
+
+    def place(self, index: int) -> tuple[Path, int]:
+        """Where the log has this operation: file and position."""
+        first, path, positions = next(one for one in reversed(self.places) if one[0] <= index)
+        return path, positions[index - first]
+
+    def sum_at(self, index: int) -> str | None:
+        """The running sum after this operation; None where the log does not have it."""
+        if index == self.first - 1:
+            return self.first_sum
+        return f"{self.sums[index - self.first]:08x}" if self.first <= index < self.next else None
+
+
+def audit(path: Path) -> Audit:
+    """Read all of a broker's data directory.  What is wrong is in `faults`."""
+    found = Audit(path)
+    checkpoint = _read(found, path / checkpoints.FILE_NAME)
+    sizes = _partition_files(path / "topics")
+    _audit_log(found)
+    _audit_checkpoint(found, checkpoint)
+    for where, files in sizes.items():
+        _audit_partition(found, where, files)
+    return found
+
+
+class _File(NamedTuple):
+    """A partition's file as it was before the log was read."""
+
+    first: int
+    path: Path
+    size: int
+    inode: int
+
+
+def _partition_files(topics: Path) -> dict[TopicPartition, list[_File]]:
+    """Each partition's files, rising."""
+    found: dict[TopicPartition, list[_File]] = {}
+    for directory in (one for topic in _listed(topics) for one in _listed(topic)):
+        if not directory.name.isdigit():
+            continue
+        files = found.setdefault((directory.parent.name, int(directory.name)), [])
+        for path in _listed(directory):
+            first = first_of(path.name)
+            with suppress(FileNotFoundError):
+                if first is not None:
+                    there = path.stat()
+                    files.append(_File(first, path, there.st_size, there.st_ino))
+    return found
+
+
+# -- one broker's log -----------------------------------------------------------------------------
+
+
+def _audit_log(found: Audit) -> None:
+    paths = [path for path in _listed(found.path / "oplog") if path.suffix == ".jsonl"]
+    running, offsets = ops.NO_SUM, dict[TopicPartition, int]()
+    for number, path in enumerate(paths):
+        data = _read(found, path)
+        if data is None:
+            continue
+        is_last = path is paths[-1]
+        begun = _begin_segment(found, path, data, running, is_first=not found.places)
+        if begun is None:
+            if is_last and b"\n" not in data:
+                found.torn = f"{path}: {len(data)} bytes, and not a whole header"
+            else:
+                raw = data[: data.find(b"\n") + 1]
+                what = "it does not begin as a file of a log"
+                found.faults.append(Fault(str(path), what, [shown(raw)]))
+            return
+        start, running = begun
+        running, end, why = _walk_segment(found, path, data, start, running, offsets)
+        if not why:
+            continue
+        if is_last and not _something_follows(data, end):
+            found.torn = f"{path}, byte {end}: {why}; {len(data) - end} bytes at the end"
+        else:
+            raw = data[end : data.find(b"\n", end) + 1 or None]
+            found.faults.append(Fault(f"{path}, byte {end}", why, [shown(raw)]))
+        for rest in paths[number + 1 :]:
+            found.faults.append(Fault(str(rest), f"it cannot be proved behind {path.name}", []))
+        return
+
+
+def _begin_segment(
+    found: Audit, path: Path, data: bytes, running: str, *, is_first: bool
+) -> tuple[int, str] | None:
+    """Where its operations begin, and the sum before them.  None: there is no header."""
+    end = data.find(b"\n") + 1
+    try:
+        header = msgspec.json.decode(data[:end], type=Header)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+    if header.sum is None or data[:end] != Segment("", header.first, header.sum).header:
+        return None
+    if is_first:
+        found.first, found.first_sum = header.first, header.sum
+    elif (header.first, header.sum) != (found.next, running):
+        what = f"it begins with {header.first} and sum {header.sum}, not {found.next} and {running}"
+        found.faults.append(Fault(str(path), what, [shown(data[:end])]))
+    found.places.append((header.first, path, array("q")))
+    return end, header.sum
+
+
+def _walk_segment(
+    found: Audit,
+    path: Path,
+    data: bytes,
+    start: int,
+    running: str,
+    offsets: dict[TopicPartition, int],
+) -> tuple[str, int, str]:
+    """The sum at its end, where it ends whole, and why it does not go on."""
+    positions, sums, epochs = found.places[-1][2], found.sums, found.epochs
+    while start < len(data):
+        newline = data.find(b"\n", start) + 1
+        if not newline:
+            return running, start, "the line is cut off"
+        raw = data[start:newline]
+        try:
+            running = ops.check_sum(raw, running)
+            line = _decode(raw)
+        except (BrokenLine, msgspec.MsgspecError, UnicodeDecodeError) as e:
+            return running, start, str(e)
+        end = newline + line.size
+        why = ""
+        if line.index != found.next:
+            why = f"index {line.index} where {found.next} is next"
+        elif epochs and line.epoch < epochs[-1]:
+            why = f"epoch {line.epoch} after epoch {epochs[-1]}"
+        elif end > len(data):
+            why = f"{len(data) - newline} of the {line.size} bytes of its body are there"
+        elif line.op == "append":
+            why = _wrong_batch(data[newline:end], line, offsets)
+            found.records += line.count
+        elif line.op == "lead":
+            found.leads[line.epoch] = (line.broker, line.index)
+        elif line.op == "delete_topic":
+            for where in [where for where in offsets if where[0] == line.topic]:
+                del offsets[where]
+        if why:
+            return running, start, why
+        positions.append(start)
+        sums.append(int(running, 16))
+        epochs.append(line.epoch)
+        start = end
+    return running, start, ""
+
+
+def _wrong_batch(body: bytes, line: Line, offsets: dict[TopicPartition, int]) -> str:
+    if f"{crc32c(body):08x}" != line.crc:
+        return f"the body of operation {line.index} does not have the crc {line.crc}"
+    where = (line.topic, line.partition)
+    due = offsets.get(where, line.offset)
+    if line.offset != due:
+        return f"offset {line.offset} of {line.topic}[{line.partition}] where {due} is next"
+    offsets[where] = line.offset + line.count
+    return ""
+
+
+def _something_follows(data: bytes, end: int) -> bool:
+    """Whether whole operations come behind what is broken."""
+    after = data.find(b"\n", end) + 1
+    while after and after < len(data):
+        newline = data.find(b"\n", after) + 1
+        try:
+            _decode(data[after:newline])
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            after = newline
+            continue
+        return bool(newline)
+    return False
+
+
+# -- one broker's checkpoint and partition files --------------------------------------------------
+
+
+def _audit_checkpoint(found: Audit, data: bytes | None) -> None:
+    path = found.path / checkpoints.FILE_NAME
+    if data is None:
+        if found.first != 1 and not path.exists():
+            what = f"the log begins with {found.first}, and there is no checkpoint before it"
+            found.faults.append(Fault(str(found.path), what, []))
+        return
+    try:
+        checkpoint = checkpoints.decode(data, str(path))
+    except Damaged as e:
+        found.faults.append(Fault(str(path), e.what, []))
+        return
+    found.shown = checkpoint.index
+    stated = found.sum_at(checkpoint.index)
+    if stated is not None and stated != checkpoint.sum:
+        what = f"at operation {checkpoint.index} it has the sum {checkpoint.sum}, the log {stated}"
+        found.faults.append(Fault(str(path), what, [shown_line(found, checkpoint.index)]))
+
+
+def _audit_partition(found: Audit, where: TopicPartition, files: Sequence[_File]) -> None:
+    offset = index = -1
+    for first, path, size, inode in files:
+        data = _read(found, path, size, inode)
+        if not data:
+            continue
+        found.files[f"{where[0]}/{where[1]}/{path.name}"] = path
+        if offset not in (-1, first):
+            what = f"it begins with offset {first} where {offset} is next"
+            found.faults.append(Fault(str(path), what, []))
+        offset, index, fault = _walk_file(found, where, path, data, first, index)
+        if fault is not None:
+            found.faults.append(fault)
+    found.shown = max(found.shown, index)
+
+
+def _walk_file(
+    found: Audit, where: TopicPartition, path: Path, data: bytes, offset: int, index: int
+) -> tuple[int, int, Fault | None]:
+    """The next offset, the last index, and the first fault."""
+    header = Segment("", offset).header
+    if not data.startswith(header):
+        what = f"it does not begin with {header.decode().rstrip()}"
+        return offset, index, Fault(str(path), what, [shown(data[: data.find(b"\n") + 1])])
+    start = len(header)
+    while start < len(data):
+        newline = data.find(b"\n", start) + 1
+        raw = data[start:newline]
+        at = f"{path}, byte {start}"
+        try:
+            line = _decode(raw)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as e:
+            return offset, index, Fault(at, f"not an operation: {e}", [shown(raw)])
+        end = newline + line.size
+        why = ""
+        if line.op != "append" or (line.topic, line.partition) != where:
+            why = f"not a batch of {where[0]}[{where[1]}]"
+        elif end > len(data):
+            why = "the file ends within a batch"
+        elif f"{crc32c(data[newline:end]):08x}" != line.crc:
+            why = f"the body of operation {line.index} does not have the crc {line.crc}"
+        elif line.offset != offset:
+            why = f"offset {line.offset} where {offset} is next"
+        elif line.index <= index:
+            why = f"operation {line.index} after operation {index}"
+        if why:
+            return offset, index, Fault(at, why, [shown(raw)])
+        fault = _unlike_the_log(found, line, raw, at)
+        if fault is not None:
+            return offset, index, fault
+        offset, index, start = line.offset + line.count, line.index, end
+    return offset, index, None
+
+
+def _unlike_the_log(found: Audit, line: Line, raw: bytes, at: str) -> Fault | None:
+    """Whether the log has these very bytes, where it has this operation."""
+    before = found.sum_at(line.index - 1)
+    if before is None or line.index >= found.next:
+        if line.index >= found.next and not found.torn and not found.faults:
+            what = f"operation {line.index}, but the log ends at {found.next - 1}"
+            return Fault(at, what, [shown(raw)])
+        return None
+    try:
+        if ops.check_sum(raw, before) == found.sum_at(line.index):
+            return None
+    except BrokenLine:
+        pass
+    path, position = found.place(line.index)
+    what = f"operation {line.index} is another one in the log: {path}, byte {position}"
+    return Fault(at, what, [shown(raw), shown_line(found, line.index)])
+
+
+# -- files ----------------------------------------------------------------------------------------
+
+
+def _listed(directory: Path) -> list[Path]:
+    try:
+        return sorted(directory.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _read(found: Audit, path: Path, size: int = -1, inode: int | None = None) -> bytes | None:
+    """All of it, or so much; None where it is gone, or another one has its name."""
+    try:
+        with path.open("rb") as file:
+            if inode not in (None, os.fstat(file.fileno()).st_ino):
+                return None
+            data = file.read(size)
+    except FileNotFoundError:
+        return None
+    found.size += len(data)
+    return data
+
+
+def shown_line(found: Audit, index: int) -> str:
+    """The log's line of this operation, as a fault shows it."""
+    path, position = found.place(index)
+    try:
+        with path.open("rb") as file:
+            file.seek(position)
+            return shown(file.readline())
+    except FileNotFoundError:
+        return f"operation {index}, which was cut from the log meanwhile"
+
+
+def shown(raw: bytes) -> str:
+    text = raw.rstrip(b"\n").decode(errors="replace")
+    return text if len(text) <= SHOWN_BYTES else f"{text[:SHOWN_BYTES]}…"
