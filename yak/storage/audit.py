@@ -10,8 +10,8 @@ Rules:
 
 * A `Fault` names the file, the position, and the lines that disagree.  Reading goes on with the
   next file: one fault hides no other.
-* An unfinished operation at the very end of a log is no fault: a broker writes it just now, or was
-  killed while it did.  Neither is a partition file that ends before the log: it is written behind.
+* An unfinished operation at the very end of a log or a partition is no fault: a broker writes it
+  just now, or was killed while it did.  Neither is a partition that ends before the log.
 * A broker that runs may write, cut, trim and delete meanwhile: its partition files are read as far
   as they reached before its log was read, and a file that is gone is passed over.
 
@@ -41,6 +41,8 @@ from yak.storage.segment import Header, Segment, first_of
 
 #: How much of a line a fault shows.
 SHOWN_BYTES: Final = 300
+#: Said of a partition file; at the end of the last one it is no fault.
+CUT_OFF: Final = "the file ends within a batch"
 
 
 class Line(msgspec.Struct):
@@ -297,7 +299,7 @@ def _audit_checkpoint(found: Audit, data: bytes | None) -> None:
 
 def _audit_partition(found: Audit, where: TopicPartition, files: Sequence[_File]) -> None:
     offset = index = -1
-    for first, path, size, inode in files:
+    for number, (first, path, size, inode) in enumerate(files, 1):
         data = _read(found, path, size, inode)
         if not data:
             continue
@@ -306,7 +308,8 @@ def _audit_partition(found: Audit, where: TopicPartition, files: Sequence[_File]
             what = f"it begins with offset {first} where {offset} is next"
             found.faults.append(Fault(str(path), what, []))
         offset, index, fault = _walk_file(found, where, path, data, first, index)
-        if fault is not None:
+        torn = number == len(files) and fault is not None and fault.what == CUT_OFF
+        if fault is not None and not torn:
             found.faults.append(fault)
     found.shown = max(found.shown, index)
 
@@ -316,14 +319,18 @@ def _walk_file(
 ) -> tuple[int, int, Fault | None]:
     """The next offset, the last index, and the first fault."""
     header = Segment("", offset).header
+    if len(data) < len(header) and header.startswith(data):
+        return offset, index, Fault(str(path), CUT_OFF, [shown(data)])
     if not data.startswith(header):
         what = f"it does not begin with {header.decode().rstrip()}"
         return offset, index, Fault(str(path), what, [shown(data[: data.find(b"\n") + 1])])
     start = len(header)
     while start < len(data):
         newline = data.find(b"\n", start) + 1
-        raw = data[start:newline]
+        raw = data[start : newline or None]
         at = f"{path}, byte {start}"
+        if not newline:
+            return offset, index, Fault(at, CUT_OFF, [shown(raw)])
         try:
             line = _decode(raw)
         except (msgspec.MsgspecError, UnicodeDecodeError) as e:
@@ -333,7 +340,8 @@ def _walk_file(
         if line.op != "append" or (line.topic, line.partition) != where:
             why = f"not a batch of {where[0]}[{where[1]}]"
         elif end > len(data):
-            why = "the file ends within a batch"
+            unlike = _unlike_the_log(found, line, raw, at)
+            return offset, index, unlike or Fault(at, CUT_OFF, [shown(raw)])
         elif f"{crc32c(data[newline:end]):08x}" != line.crc:
             why = f"the body of operation {line.index} does not have the crc {line.crc}"
         elif line.offset != offset:

@@ -102,3 +102,22 @@ def test_a_partition_file_ahead_of_the_log_is_a_fault_and_one_behind_it_is_none(
     for path in files(shorter / "oplog"):
         (home / "oplog" / path.name).write_bytes(path.read_bytes())
     assert any("but the log ends at 30" in f.what for f in audit(home).faults)
+
+
+def test_a_partition_that_was_being_written_is_no_fault_but_for_what_comes_behind(
+    tmp_path: Path,
+) -> None:
+    """At every byte: the last file may end anywhere, another one nowhere."""
+    home = lived(tmp_path / "b")
+    several = next(
+        found
+        for found in map(files, (home / "topics").glob("*/*"))
+        if len(found) > 1 and found[0].parent.parent.name in ("o", "order", "orders")
+    )
+    first, last = several[0], several[-1]
+    for path, is_last in ((first, False), (last, True)):
+        good = path.read_bytes()
+        for size in range(1, len(good)):
+            path.write_bytes(good[:size])
+            assert bool(audit(home).faults) is not is_last, (path, size)
+        path.write_bytes(good)
