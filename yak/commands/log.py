@@ -4,6 +4,9 @@
        17    3  2026-11-22T09:41:00.120Z lead           broker 1
        18    3  2026-11-22T09:41:00.123Z append         orders[0]@41  2 records  57 bytes  …
 
+Which of them: by index, epoch, time and topic.  `--at INDEX` prints what all operations up to there
+add up to instead: log_state.py.
+
 It only reads, and takes no lock, so it may read the log of a running broker.  Every line's sum,
 every index and every body's crc is checked on the way.  Where the file ends in the midst of an
 operation, which a running broker's does at times and a killed one's may, it stops quietly and
@@ -18,14 +21,16 @@ import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO, Final, NamedTuple, assert_never
+from typing import Any, BinaryIO, Final, NamedTuple, assert_never
 
 import click
 import msgspec
 
-from yak.commands.options import examples
+from yak.commands.log_state import print_state
+from yak.commands.options import ParamType, examples
 from yak.core import ops
 from yak.errors import Fatal
+from yak.net.places import milliseconds
 
 _SUPPORTED_FORMAT: Final = 1
 
@@ -54,23 +59,80 @@ class _Broken(Exception):  # noqa: N818 -- it says what was found
     """An operation that is not whole, or not the next one."""
 
 
+class _Time(ParamType):
+    """ms since 1970, or ISO 8601."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return milliseconds(value)
+        except ValueError as e:
+            self.fail(str(e), param, ctx)
+
+
 @click.command(
     epilog=examples(
         "yak log data/broker-1",
         "yak log data/broker-1 --bodies           with the records",
         "yak log data/broker-1 --json | jq 'select(.op == \"append\") | .offset'",
+        "yak log --topic orders --since 2026-11-22T09:41:00Z",
+        "yak log --from 100 --to 120              of the first broker in ./data",
+        "yak log --at 118                         the cluster's state after operation 118",
     ),
 )
 @click.argument(
-    "directory", metavar="DIR", type=click.Path(path_type=Path, exists=True, file_okay=False)
+    "directory",
+    metavar="[DIR]",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    required=False,
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the lines as they are in the files.")
 @click.option("--bodies", is_flag=True, help="Print the records below their operation.")
-def log(*, directory: Path, as_json: bool, bodies: bool) -> None:
-    """Print the operation log of a broker's data directory, or of its oplog/."""
+@click.option("--topic", "topics", multiple=True, help="Only what concerns this topic; repeatable.")
+@click.option("--epoch", type=click.IntRange(0), help="Only operations of this epoch.")
+@click.option("--from", "first", type=click.IntRange(1), default=1, help="From this index on.")
+@click.option("--to", "last", type=click.IntRange(1), help="Up to this index.")
+@click.option("--since", type=_Time(), help="What was logged then or later: ms or ISO 8601.")
+@click.option("--until", type=_Time(), help="What was logged before then.")
+@click.option(
+    "--at",
+    metavar="INDEX",
+    type=click.IntRange(0),
+    help="Print the state that all operations up to this one add up to, as far back as the log or "
+    "the last checkpoint reaches.",
+)
+def log(
+    *,
+    directory: Path | None,
+    as_json: bool,
+    bodies: bool,
+    topics: tuple[str, ...],
+    epoch: int | None,
+    first: int,
+    last: int | None,
+    since: int | None,
+    until: int | None,
+    at: int | None,
+) -> None:
+    """Print the operation log of a broker's data directory, or of its oplog/.
+
+    DIR left out: that of the first broker in ./data.
+    """
+    directory = directory or _first_broker(Path("data"))
+    wanted = Wanted(frozenset(topics), epoch, first, last, since, until)
+    if at is not None:
+        if bodies or wanted != Wanted():
+            raise click.UsageError("--at prints a state, and goes with nothing but --json")
+        print_state(directory, read_log(directory), at, as_json=as_json)
+        return
     out = sys.stdout.buffer
     try:
         for found in read_log(directory):
+            if last is not None and found.op.index > last:
+                break
+            if not wanted.has(found.op):
+                continue
             out.write(found.line if as_json else describe(found.op).encode() + b"\n")
             if bodies and found.body:
                 out.write(found.body if as_json else _indented(found.body))
@@ -78,6 +140,47 @@ def log(*, directory: Path, as_json: bool, bodies: bool) -> None:
         out.flush()
         click.echo(f"the log ends in the midst of an operation: {e}", err=True)
     out.flush()
+
+
+class Wanted(NamedTuple):
+    """Which operations are printed; times in ms."""
+
+    topics: frozenset[str] = frozenset()
+    epoch: int | None = None
+    first: int = 1
+    last: int | None = None
+    since: int | None = None
+    until: int | None = None
+
+    def has(self, op: ops.Op) -> bool:
+        return (
+            op.index >= self.first
+            and (self.last is None or op.index <= self.last)
+            and (self.epoch is None or op.epoch == self.epoch)
+            and (self.since is None or op.time >= self.since)
+            and (self.until is None or op.time < self.until)
+            and (not self.topics or not self.topics.isdisjoint(_topics_of(op)))
+        )
+
+
+def _topics_of(op: ops.Op) -> set[str]:
+    match op:
+        case ops.Ack():
+            return {topic for topic, *_ in op.offsets}
+        case ops.Assign():
+            return {topic for topic, *_ in op.owners}
+        case ops.Register():
+            return set(op.topics)
+        case ops.Lead() | ops.Deregister():
+            return set()
+        case _:
+            return {op.topic}
+
+
+def _first_broker(home: Path) -> Path:
+    for path in sorted(home.glob("*/oplog")):
+        return path.parent
+    raise Fatal(f"there is no broker's data directory in ./{home}: give one, as data/broker-1")
 
 
 # -- Reading --------------------------------------------------------------------------------------

@@ -152,3 +152,36 @@ def test_a_newer_format_is_refused(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes().replace(b'"format":1', b'"format":2'))
     with pytest.raises(Fatal, match="format 2"):
         list(read_log(tmp_path))
+
+
+# -- which of them ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "indexes"),
+    [
+        (["--from", "2", "--to", "3"], [2, 3]),
+        (["--from", "4"], [4]),
+        (["--topic", "orders"], [2, 3, 4]),
+        (["--topic", "other"], []),
+        (["--epoch", "2"], []),
+        (["--since", str(_TIME)], [1, 2, 3, 4]),
+        (["--since", str(_TIME + 1)], []),
+        (["--until", str(_TIME)], []),
+        (["--since", "2025-11-22T08:26:40Z", "--until", "@2025-11-22T08:26:41Z"], [1, 2, 3, 4]),
+    ],
+)
+def test_only_what_is_wanted(tmp_path: Path, options: list[str], indexes: list[int]) -> None:
+    _write(tmp_path)
+    result = CliRunner().invoke(log, [str(tmp_path), *options])
+    assert [int(line.split()[0]) for line in result.stdout.splitlines()] == indexes
+    assert result.exit_code == 0, result.output
+
+
+def test_the_first_broker_is_meant_where_nothing_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert isinstance(CliRunner().invoke(log).exception, Fatal)
+    _write(tmp_path / "data" / "broker-2")
+    assert len(CliRunner().invoke(log).stdout.splitlines()) == 4
