@@ -77,3 +77,11 @@ def test_a_member_of_a_group_is_told(shared: Cluster, topic: str, tmp_path: Path
         "0 records were trimmed away before they were read",
         f"the last moment to acknowledge: [('{topic}', 0)]",
     ]
+
+
+def test_the_awaited_twins(shared: Cluster, name: str, tmp_path: Path) -> None:
+    code = the_code_with("AsyncProducer(")
+    here = code.replace("127.0.0.1:9092", shared.bootstrap()).replace('"visits"', f'"{name}"')
+    printed = run_python(tmp_path / "awaited.py", here).splitlines()
+    assert "offset=0" in printed[0]
+    assert printed[1:] == ["{'page': '/'}"]
