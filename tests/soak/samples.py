@@ -2,18 +2,19 @@
 
 A series is named by what a process *is* (`broker-2`), not by its pid: a broker that was started
 again goes on in the same series.  The first tenth of a run warms up and is left out.  The rest
-is cut into halves, and the second half's median (of descriptors the lower fifth: files and
-connections come and go with topics and clients, and a leak lifts the least that is open) may exceed
-the first's by
+is cut into halves, and the second half's median (of descriptors the lower fifth: connections come
+and go with clients, and a leak lifts the least that is open) may exceed the first's by
 
     memory        a tenth and 8 MiB    (allocators keep what they once had)
-    descriptors   8                    (connections come and go)
+    descriptors   8                    (but for log and partition files)
     threads       2
     disk          a fifth and 8 MiB    (a log is cut a segment at a time, and copies lie about)
 
-More than that is growth.  A *life* is one process between two starts: a life of more than
-`LIFE_S` may not end with more than a quarter and 16 MiB above what it had after `SETTLED_S`,
-which finds what restarts would hide.
+More than that is growth.  Log and partition files are kept open once they were used, up to the
+broker's MAX_OPEN_FILES: more than that, at any time, is growth, too.
+
+A *life* is one process between two starts: a life of more than `LIFE_S` may not end with more than
+a quarter and 16 MiB above what it had after `SETTLED_S`, which finds what restarts would hide.
 
 The numbers come from Linux's /proc alone.
 """
@@ -29,6 +30,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from yak.storage.disk import MAX_OPEN_FILES
+
 MIB = 1024 * 1024
 #: A process that has run for so long has loaded what it needs.
 SETTLED_S = 60.0
@@ -42,7 +45,10 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 class Sample(NamedTuple):
-    """at: seconds since the run began.  pid 0: a directory, of which only `bytes` and `files`."""
+    """at: seconds since the run began.  pid 0: a directory, of which only `bytes` and `files`.
+
+    fds: open but for `segments`, which are log and partition files.
+    """
 
     at: float
     name: str
@@ -53,6 +59,7 @@ class Sample(NamedTuple):
     cpu_s: float = 0.0
     bytes: int = 0
     files: int = 0
+    segments: int = 0
 
 
 class Allowance(NamedTuple):
@@ -69,6 +76,8 @@ ALLOWED: dict[str, Allowance] = {
     "threads": Allowance(0.0, 2),
     "bytes": Allowance(0.20, 8 * MIB),
 }
+#: Of a process.
+FIELDS = ("rss", "fds", "segments", "threads")
 _LIFE_ALLOWED = Allowance(0.25, 16 * MIB)
 
 
@@ -77,14 +86,25 @@ def look_at_process(at: float, name: str, pid: int) -> Sample | None:
     root = Path(f"/proc/{pid}")
     try:
         stat = (root / "stat").read_text().rpartition(")")[2].split()
-        fds = len(os.listdir(root / "fd"))  # noqa: PTH208 -- names only, many times a minute
+        opened = [_opened(root / "fd" / fd) for fd in os.listdir(root / "fd")]  # noqa: PTH208 -- names
     except OSError:
         return None
     if stat[0] == "Z":
         return None
     # The fields of proc(5), after the command's name: 14 utime, 15 stime, 20 threads, 24 rss.
     cpu_s = (int(stat[11]) + int(stat[12])) / _TICKS
-    return Sample(at, name, pid, int(stat[21]) * _PAGE, fds, int(stat[17]), cpu_s)
+    segments = sum(name.endswith(".jsonl") for name in opened)
+    fds = len(opened) - segments
+    return Sample(
+        at, name, pid, int(stat[21]) * _PAGE, fds, int(stat[17]), cpu_s, segments=segments
+    )
+
+
+def _opened(link: Path) -> str:
+    try:
+        return str(link.readlink())
+    except FileNotFoundError:
+        return ""  # closed while this looked
 
 
 def look_at_directory(at: float, name: str, directory: Path) -> Sample:
@@ -156,18 +176,23 @@ def flatness(samples: Iterable[Sample], length_s: float) -> list[Growth]:
     halves: dict[tuple[str, str], tuple[list[float], list[float]]] = defaultdict(lambda: ([], []))
     for sample in samples:
         if begin <= sample.at <= length_s:
-            fields = ("rss", "fds", "threads") if sample.pid else ("bytes",)
+            fields = FIELDS if sample.pid else ("bytes",)
             for field in fields:
                 halves[sample.name, field][sample.at >= middle].append(getattr(sample, field))
     found = []
     for (name, field), (first, second) in sorted(halves.items()):
         if min(len(first), len(second)) >= ENOUGH:
             before, after = (_level(field, half) for half in (first, second))
-            found.append(_compare(name, field, before, after, ALLOWED[field]))
+            if field == "segments":
+                found.append(Growth(name, field, before, after, after > MAX_OPEN_FILES))
+            else:
+                found.append(_compare(name, field, before, after, ALLOWED[field]))
     return found
 
 
 def _level(field: str, values: list[float]) -> float:
+    if field == "segments":
+        return max(values)
     return statistics.quantiles(values, n=5)[0] if field == "fds" else statistics.median(values)
 
 
@@ -214,7 +239,7 @@ def courses(samples: Iterable[Sample], length_s: float) -> list[Course]:
     series: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
     for sample in samples:
         if length_s * 0.1 <= sample.at <= length_s:
-            for field in ("rss", "fds", "threads") if sample.pid else ("bytes", "files"):
+            for field in FIELDS if sample.pid else ("bytes", "files"):
                 series[sample.name, field].append((sample.at, getattr(sample, field)))
     found = []
     for (name, field), points in sorted(series.items()):
@@ -238,7 +263,7 @@ def table(samples: Iterable[Sample]) -> list[dict[str, Any]]:
     rows: dict[str, dict[str, Any]] = {}
     for sample in samples:
         row = rows.setdefault(sample.name, {"name": sample.name, "lives": set(), "cpu_s": {}})
-        fields = ("rss", "fds", "threads") if sample.pid else ("bytes", "files")
+        fields = FIELDS if sample.pid else ("bytes", "files")
         for field in fields:
             value = getattr(sample, field)
             row[f"max_{field}"] = max(value, row.get(f"max_{field}", 0))

@@ -95,6 +95,22 @@ def test_a_peak_is_no_growth() -> None:
     assert grown(series(*[100] * 70, *[300] * 5, *[100] * 25), 100) == []
 
 
+def test_log_and_partition_files_are_counted_apart(tmp_path: Path) -> None:
+    path = tmp_path / "0.jsonl"
+    with path.open("w"):
+        opened = look_at_process(1.0, "me", os.getpid())
+    closed = look_at_process(1.0, "me", os.getpid())
+    assert opened is not None
+    assert closed is not None
+    assert (opened.segments, opened.fds) == (closed.segments + 1, closed.fds)
+
+
+def test_files_are_kept_open_up_to_the_brokers_limit() -> None:
+    many = [Sample(float(at), "p", 1, fds=9, segments=5 * at, threads=1) for at in range(100)]
+    assert grown(many, 100) == []
+    assert grown([one._replace(segments=one.segments + 30) for one in many], 100) == ["segments"]
+
+
 def test_a_few_samples_say_nothing() -> None:
     assert flatness(series(*range(100, 118)), 18) == []
 
