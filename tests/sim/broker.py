@@ -291,6 +291,7 @@ class SimBroker(Server):
             if not self.excused:
                 self.world.judge.fail(f"{self.name} cannot start: {fatal.message}")
             self.disk = self.new_disk()
+            self.unnoticed = ""  # not to start at all is to notice
         self.world.later(RESTART_S, self.start)
 
     def _sync_s(self) -> float:
