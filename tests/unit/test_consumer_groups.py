@@ -12,6 +12,7 @@ import pytest
 from tests.support.consuming import consuming, fetches, take, until_acked, values
 from tests.support.fake_broker import SILENT
 from tests.support.fake_cluster import FakeCluster, Stored
+from yak.consumer import AsyncConsumer
 from yak.errors import YakError
 
 pytestmark = pytest.mark.asyncio
@@ -97,6 +98,20 @@ async def test_records_of_a_topic_that_was_deleted_are_not_acknowledged() -> Non
         with pytest.raises(YakError, match="not this member's any more"):
             await consumer.ack(record)
         assert town.acked.get(T0) in (None, 0)
+
+
+async def test_leaving_a_topic_that_was_deleted_just_now_is_no_error() -> None:
+    """Nobody will be given again what was handled of it; what stays is acknowledged."""
+    topics = {"t": 1, "u": 1}
+    async with consuming(*range(3), group="g", topics=topics) as (town, _):
+        town.append("u", 0, "kept")
+        async with AsyncConsumer(
+            "t", "u", bootstrap=town.bootstrap, group="g", start="beginning", wait_ms=50
+        ) as consumer:
+            await take(consumer, 4)
+            town.delete("t")
+        assert town.acked[("u", 0)] == 1
+        assert town.members == []
 
 
 # -- where to begin, and where to go ---------------------------------------------------------------

@@ -43,7 +43,7 @@ from yak.core.positions import Place
 from yak.errors import CommitFailedError, YakError
 from yak.model import TopicPartition
 from yak.net.cluster import Cluster
-from yak.net.places import Places, Start
+from yak.net.places import Places, Start, is_unknown
 from yak.net.tasks import spawn
 
 #: How often a member reports, at most a quarter of its session, in seconds.
@@ -314,7 +314,7 @@ class Membership:
                 try:
                     await self._acknowledge([one])
                 except YakError as e:
-                    failed = failed or e
+                    failed = e if failed is None or is_unknown(failed) else failed
             if failed is not None:
                 raise failed from None
             return

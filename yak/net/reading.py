@@ -32,7 +32,7 @@ from yak.net.consumer_options import Settings
 from yak.net.discovery import Discovery
 from yak.net.fetcher import Fetcher
 from yak.net.membership import Membership
-from yak.net.places import Places, Start
+from yak.net.places import Places, Start, is_unknown
 from yak.net.tasks import spawn
 
 #: How many fetches' worth of bytes may wait for the application.
@@ -151,8 +151,8 @@ class Reading:
     async def close(self) -> None:
         """Wait until what is handled is acknowledged, leave the group, close.  Idempotent.
 
-        Raises CommitFailedError or another YakError where an acknowledgement failed; it is
-        closed all the same.
+        Raises CommitFailedError or another YakError where an acknowledgement failed, but not where
+        its topic was deleted; it is closed all the same.
         """
         if self.closed:
             return
@@ -163,7 +163,12 @@ class Reading:
                 started.cancel()
                 await asyncio.gather(started, return_exceptions=True)
             if self.membership is not None and self.membership.member:
-                await self.membership.acknowledge()
+                try:
+                    await self.membership.acknowledge()
+                except YakError as e:
+                    if not is_unknown(e):
+                        raise
+                    _log.info("closing: %s; what was handled of it comes to nobody again", e)
         finally:
             for task in self._tasks:
                 task.cancel()
