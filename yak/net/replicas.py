@@ -26,6 +26,8 @@ from yak.net.connection import Connection, read_answer
 
 #: How long one broker may take for one answer, in seconds.
 _ANSWER_S: Final = 30.0
+#: How long the cluster is looked for, in seconds: who asks sits in front of it.
+_FIND_S: Final = 5.0
 #: Bytes of one fetch.
 _FETCH_BYTES: Final = MIB
 #: A replica that has not caught up with what it says is asked again so often, after so long.
@@ -56,7 +58,7 @@ async def compare_replicas(bootstrap: str) -> Replicas:
     """Read everything from every in-sync replica.  Raises YakError where one cannot be asked."""
     cluster = Cluster(parse_addresses(bootstrap), "yak-verify")
     try:
-        known = await cluster.metadata()
+        known = await cluster.metadata(timeout_s=_FIND_S)
         addresses = {one.id: Address(one.host, one.port) for one in known.brokers}
         found = Replicas(brokers=sorted(known.isr))
         found.notes += [
