@@ -253,8 +253,12 @@ class Broker:
         self._sync_in_thread()
 
     def _sync_in_thread(self) -> None:
+        try:
+            job = self.store.begin_sync()
+        except OSError as error:  # no descriptor is left, of those that are put by for this
+            self._fail(Fatal(f"a sync cannot begin: {error}; this broker stops"))
+            return
         self._sync_began = time.monotonic()
-        job = self.store.begin_sync()
         future = self.loop.run_in_executor(None, job.run)
         future.add_done_callback(lambda done: self._synced(job, done))
 

@@ -27,6 +27,9 @@ MAX_FRAME_CEILING: Final = 0x16000000
 FRAME_OVERHEAD_BYTES: Final = 64 * KIB
 #: What a follower can lack and still catch up from the log.
 OPLOG_RETAIN_BYTES: Final = 1024 * MIB
+#: File descriptors that neither clients nor held files may take: those of a sync, of a checkpoint
+#: that is written or copied, and of connections to the leader and yak-zk, with as many to spare.
+RESERVED_DESCRIPTORS: Final = 32
 #: A long poll ends after this at the latest, so that no client waits for ever by mistake.
 MAX_WAIT_MS: Final = 60_000
 

@@ -6,8 +6,8 @@
 Rules:
 
 * A checkpoint is begun between two turns, when State and the partition files are at one index.
-* A full disk is waited out: the next one does the work of the one that failed.  A sync that fails
-  otherwise stops the broker, as everywhere.
+* A full disk is waited out, and so is a lack of file descriptors: the next one does the work of the
+  one that failed.  A sync that fails otherwise stops the broker, as everywhere.
 * What was freed waits for `trash_ms` at most, also where nothing else calls for a checkpoint.
 * The log's front goes by whole files: kept is what is behind the last checkpoint, and before it
   `oplog_retain_bytes`; twice that where a connected follower still wants it.
@@ -33,7 +33,8 @@ from yak.storage.story import Story
 #: After a checkpoint that the disk had no room for.
 AGAIN_S: Final = 5.0
 
-FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+#: No room, or no file descriptor: time may help, and nothing that was written is in doubt.
+FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE})
 
 
 class Keeper(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -16,6 +17,7 @@ from yak.core import events as e
 from yak.core import ops
 from yak.model import Now
 from yak.storage.data_dir import DataDir
+from yak.storage.oplog import SyncJob
 from yak.storage.store import Store
 from yak.storage.story import Story
 
@@ -90,3 +92,24 @@ async def test_a_full_disk_keeps_the_mark_of_a_torn_log_and_does_not_stop_the_br
     assert broker.failure is None
     disk.close()
     assert DataDir.open(disk, "/b", kind="broker", broker=1).state == "torn"
+
+
+@pytest.mark.asyncio
+async def test_a_sync_that_cannot_begin_stops_the_broker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would wait for ever for the end of one that never ran."""
+    disk = MemoryDisk()
+    data_dir = DataDir.open(disk, "/b", kind="broker", broker=1)
+    store, recovered = Store.recover(disk, data_dir, 1 << 20)
+    config = BrokerConfig(id=1, data_dir=Path("/b"))
+    broker = Broker(config, data_dir, store, recovered, Story("broker-1", None, None), "i1")
+
+    def none_left() -> SyncJob:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(store, "begin_sync", none_left)
+    store.append([(ops.Lead(index=1, epoch=1, time=1, broker=1), None)])
+    broker._begin_sync()
+    assert broker.failure is not None
+    assert "Too many open files" in broker.failure.message
+    assert broker.may_beat(), "no sync runs"
+    assert data_dir.meta.suspect is None, "nothing that was written is in doubt"

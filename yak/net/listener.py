@@ -3,6 +3,7 @@
 The loops' own servers differ there: asyncio's retries after a second, uvloop's drops the waiting
 clients or closes its server.  Here both do the same: accepting pauses for ACCEPT_PAUSE_S, the
 clients wait in the kernel's backlog, and the loop never spins on a socket that stays readable.
+The last descriptors are not for clients (descriptors.py): the log, peers and yak-zk need some.
 
 A name with several addresses is bound to one of them (IPv4 first), so that there is one port
 even where the system chooses it.  It knows no protocol and keeps no list of what it accepted.
@@ -13,10 +14,12 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import os
 import socket
 from collections.abc import Callable
 from typing import Final
 
+from yak.descriptors import is_reserved
 from yak.errors import Fatal
 from yak.model import Address
 
@@ -79,6 +82,7 @@ class Listener:
     def _ready(self) -> None:
         for _ in range(ACCEPT_BATCH):
             try:
+                self._leave_some()
                 client, _ = self._socket.accept()
             except BlockingIOError:
                 return
@@ -90,6 +94,13 @@ class Listener:
             self._short = False
             client.settimeout(0)
             self._accepted(client)
+
+    def _leave_some(self) -> None:
+        """Raises the error that accept would, while only the last ones are free."""
+        lowest = os.dup(self._socket.fileno())  # what a client would be given
+        os.close(lowest)
+        if is_reserved(lowest):
+            raise OSError(errno.EMFILE, "no file descriptor is left for clients")
 
     def _wait(self, error: OSError) -> None:
         """Every other error of accept is a shortage, and only time helps."""

@@ -54,7 +54,7 @@ _SEVERITY: Final[tuple[LogState, ...]] = ("whole", "torn", "unclean", "damaged")
 _HARMLESS: Final = frozenset({"lost+found", "lock", "meta.json.tmp"})
 
 #: A process that can wait for room need not stop.
-_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE})
 
 
 class Running(msgspec.Struct, frozen=True):

@@ -26,12 +26,15 @@ import shutil
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Final, Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias, TypeVar
 
+from yak.descriptors import is_reserved
 from yak.errors import Fatal
 
 #: Bytes as they come from the wire or from an encoder; a memoryview's items are single bytes.
 Buffer: TypeAlias = bytes | memoryview
+
+T = TypeVar("T")
 
 #: Files that are held open at a time.  Ten thousand partitions do not need ten thousand
 #: descriptors; this many fit below the usual soft limit of 1024 beside the connections.
@@ -258,7 +261,7 @@ class OsDisk:
         _datasync(self._fd(path))
 
     def sync_later(self, path: str) -> SyncLater:
-        return _Descriptor(self._fd(path))
+        return self._taking(lambda: _Descriptor(self._fd(path)))
 
     def sync_by_name(self, path: str) -> None:
         _sync_opened(path, os.O_RDONLY, _datasync)
@@ -339,16 +342,25 @@ class OsDisk:
     def _hold(self, path: str, flags: int) -> int:
         while len(self._open) >= self._max_open_files:
             self._close_oldest()
-        flags |= os.O_RDWR | os.O_APPEND | os.O_CLOEXEC
+        always = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC
+        fd = self._taking(lambda: os.open(path, always | flags, _FILE_MODE))
+        if is_reserved(fd) and self._open:
+            # Connections have taken the rest: make do with fewer, so that the last stay free.
+            os.close(fd)
+            self._close_oldest()
+            fd = os.open(path, always, _FILE_MODE)
+        self._open[path] = fd
+        return fd
+
+    def _taking(self, take: Callable[[], T]) -> T:
+        """What takes a descriptor; where there is none, that of the oldest file."""
         try:
-            fd = os.open(path, flags, _FILE_MODE)
+            return take()
         except OSError as e:
             if e.errno not in (errno.EMFILE, errno.ENFILE) or not self._open:
                 raise
-            self._close_oldest()  # connections have taken the rest: make do with fewer
-            fd = os.open(path, flags, _FILE_MODE)
-        self._open[path] = fd
-        return fd
+            self._close_oldest()
+            return take()
 
     def _close_oldest(self) -> None:
         os.close(self._open.popitem(last=False)[1])

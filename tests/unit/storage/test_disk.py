@@ -174,6 +174,43 @@ def test_when_descriptors_run_out_an_older_file_is_closed(
     disk.close()
 
 
+def test_held_files_leave_the_last_descriptors_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Connections have taken all others: an older file is closed for each that is opened."""
+    disk = OsDisk()
+    disk.create(f"{tmp_path}/0")
+    lowest = os.dup(0)
+    os.close(lowest)
+    monkeypatch.setattr("yak.storage.disk.is_reserved", lambda fd: fd >= lowest)
+    for number in range(1, 5):
+        disk.create(f"{tmp_path}/{number}")
+        disk.append(f"{tmp_path}/{number}", [b"x"])
+    after = os.dup(0)
+    os.close(after)
+    disk.close()
+    assert after == lowest, "files took what is put by"
+
+
+def test_a_sync_without_a_free_descriptor_takes_that_of_an_older_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = OsDisk()
+    disk.create(f"{tmp_path}/a")
+    disk.create(f"{tmp_path}/b")
+    real, refusals = os.dup, [errno.EMFILE]
+
+    def scarce(fd: int) -> int:
+        if refusals:
+            raise OSError(refusals.pop(), "Too many open files")
+        return real(fd)
+
+    monkeypatch.setattr("yak.storage.disk.os.dup", scarce)
+    disk.sync_later(f"{tmp_path}/b").run()
+    assert not refusals
+    disk.close()
+
+
 def test_short_writes_are_gone_on_with() -> None:
     disk = MemoryDisk()
     disk.short_write_bytes = 3
