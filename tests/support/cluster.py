@@ -76,6 +76,10 @@ class Cluster:
         self.zk_address: Address | None = None
         self.zk: Process | None = None
         self.brokers: dict[int, Process] = {}
+        #: Of a broker (0: yak-zk), from its next start on: what comes before its command, as
+        #: `nsenter`, and what its environment has besides.
+        self.before: dict[int, list[str]] = {}
+        self.env: dict[int, dict[str, str]] = {}
         #: What was done to it, with seconds since it was opened: for the report.
         self.story: list[str] = []
         self._opened_at = time.monotonic()
@@ -135,9 +139,21 @@ class Cluster:
         self._tell("start yak-zk")
         host, port = self.zk_address or ("127.0.0.1", 0)
         argv = ["yak-zk", "--host", host, "--port", str(port), "--data-dir", str(self.zk_dir)]
-        self.zk = self.spawn("yak-zk", [*argv, *self._zk_options])
-        self._ended.remove(self.zk)
+        if self.zk is not None:
+            assert not self.zk.running, "yak-zk still runs"
+            self._ended.append(self.zk)
+        self.zk = self._spawn_server(0, "yak-zk", [*argv, *self._zk_options])
         self.zk_address = self.zk.wait_listening()
+
+    def _spawn_server(self, number: int, name: str, argv: Sequence[str]) -> Process:
+        process = self.spawn(
+            name,
+            argv,
+            env=environment(**self.env.get(number, {})),
+            before=self.before.get(number, ()),
+        )
+        self._ended.remove(process)
+        return process
 
     def broker_argv(self, broker: int) -> list[str]:
         """The command that starts a broker, on the port that it had before."""
@@ -158,9 +174,9 @@ class Cluster:
             if old is not None:
                 assert not old.running, f"broker {broker} still runs"
                 self._ended.append(old)
-            process = self.spawn(f"broker-{broker}", self.broker_argv(broker))
-            self._ended.remove(process)
-            self.brokers[broker] = process
+            self.brokers[broker] = self._spawn_server(
+                broker, f"broker-{broker}", self.broker_argv(broker)
+            )
         for broker in ids:
             self.addresses[broker] = self.brokers[broker].wait_listening()
 
@@ -191,7 +207,6 @@ class Cluster:
         assert self.zk is not None
         self._tell("kill yak-zk")
         self.zk.kill()
-        self._ended.append(self.zk)
         self.start_zk()
 
     # -- Where things are -------------------------------------------------------------------------

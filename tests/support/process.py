@@ -75,10 +75,14 @@ class Process:
         *,
         stdin: int | None = subprocess.DEVNULL,
         env: Mapping[str, str] | None = None,
+        before: Sequence[str] = (),
     ) -> None:
-        """name: also that of its output's files in `directory`, its working directory."""
+        """name: also that of its output's files in `directory`, its working directory.
+
+        before: a command that becomes this one, as `nsenter --net=FILE`.
+        """
         self.name = name
-        self.argv = [command(argv[0]), *argv[1:]]
+        self.argv = [*before, command(argv[0]), *argv[1:]]
         self.stdout_path = directory / f"{name}.stdout"
         self.stderr_path = directory / f"{name}.stderr"
         self.stopped = False

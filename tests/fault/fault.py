@@ -1,0 +1,53 @@
+"""What a fault is: something that is done to the cluster, stays for a while, and is undone.
+
+    prepared     once, before any process starts: what the machine has to have ready (a context
+                 manager of a module of faults, as links.py's; a module that needs none has none)
+    missing      asked once; why this machine cannot do it
+    begin        does it, and says what was done
+    end          undoes it, in a `finally`: also where `begin` raised half way, and more than once
+
+An object is one application.  Each module lists its kinds in `FAULTS`.  What is chosen at random
+comes from the `chance` that `begin` is given, which the seed decides.
+
+A fault changes only what this run made: its processes, its links, its directories.  It never
+waits for the cluster to heal: nemesis.py does, when it has ended.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import ClassVar, Literal
+
+from tests.fault.field import Field
+
+
+class UnableError(Exception):
+    """The fault could not be made this time, and why; nothing was done, or `end` undoes it."""
+
+
+class Fault:
+    """See the module's text."""
+
+    #: What the report calls it.
+    kind: ClassVar[str]
+    #: How long it may stay, from and to; `begin` does not wait for it.
+    lasts_s: ClassVar[tuple[float, float]] = (0.2, 4.0)
+    #: Faults with the same word never overlap on one victim; none means that all may.
+    apart: ClassVar[str] = ""
+    #: Whom it is done to: a broker, a process (a broker, or yak-zk: 0), or None: all of them.
+    whom: ClassVar[Literal["broker", "process", "all"]] = "broker"
+    #: Whether what a broker holds is lost by it: then all have to be in sync before, and none
+    #: loses anything more until all are again.
+    loses: ClassVar[bool] = False
+
+    def missing(self) -> str:
+        """ "", or why this machine cannot do it."""
+        return ""
+
+    def begin(self, field: Field, victim: int | None, chance: random.Random) -> str:
+        """Do it; what was done, in a sentence.  Raises UnableError."""
+        raise NotImplementedError
+
+    def end(self, field: Field) -> None:
+        """Undo it, wherever `begin` came to."""
+        raise NotImplementedError

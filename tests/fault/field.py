@@ -1,0 +1,169 @@
+"""The cluster under attack: what faults may do to its processes, and how it stands.
+
+A process is named by its broker's id; yak-zk is 0.  Rules:
+
+* What a fault ended is told apart from what ended by itself: `look` fails on the latter.  A fault
+  that may make a broker end (its disk fails) says so by `may_end`, and takes it back, when it has
+  undone what it did, by `must_live`, which starts it again where it has ended.
+* `start` starts whoever does not run; the others are left alone, so that it can be called twice.
+* Nothing here waits for the cluster to agree on anything: `wait_whole` does, and nemesis.py calls
+  it when every fault has ended.
+
+It does not choose whom to hit, or when.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from tests.support.cluster import Cluster
+from tests.support.process import PATIENCE_S, Process, wait_until
+
+#: yak-zk among the processes.
+ZK: Final = 0
+#: All are in sync again, and records are acknowledged, within this after the last fault's end: it
+#: bounds a loaded machine that has to copy everything, and no latency.
+WHOLE_S: Final = 120.0
+#: So many further operations are committed before the cluster counts as working.
+PROGRESS: Final = 5
+
+
+class Field:
+    """See the module's text."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        #: Each broker's data directory, and the file that says how far its wall clock is off.
+        self.disks: dict[int, Path] = {b: cluster.data_dir(b) for b in cluster.ids}
+        self.clocks: dict[int, Path] = {}
+        self._down: set[int] = set()
+        self._may_end: Counter[int] = Counter()
+
+    # -- who there is ------------------------------------------------------------------------------
+
+    @property
+    def brokers(self) -> list[int]:
+        return list(self.cluster.ids)
+
+    @property
+    def everyone(self) -> list[int]:
+        """yak-zk, and the brokers."""
+        return [ZK, *self.cluster.ids]
+
+    def process(self, number: int) -> Process:
+        found = self.cluster.zk if number == ZK else self.cluster.brokers[number]
+        assert found is not None
+        return found
+
+    def tell(self, what: str) -> None:
+        """A line of the run's story."""
+        self.cluster.tell(what)
+
+    # -- ending and starting -----------------------------------------------------------------------
+
+    def kill(self, *numbers: int) -> None:
+        """kill -9, all of them before the first is waited for."""
+        self._down.update(numbers)
+        for number in numbers:
+            self.process(number).signal(signal.SIGKILL)
+        for number in numbers:
+            self.process(number).kill()
+
+    def terminate(self, *numbers: int) -> None:
+        """SIGTERM; `ended_in_order` waits for what it leads to."""
+        self._down.update(numbers)
+        for number in numbers:
+            self.process(number).signal(signal.SIGTERM)
+
+    def ended_in_order(self, *numbers: int) -> None:
+        """Each has ended with 0; raises AssertionError."""
+        for number in numbers:
+            code = self.process(number).wait(PATIENCE_S)
+            excused = self._may_end[number] > 0
+            assert code == 0 or excused, f"{name(number)} ended with {code} on SIGTERM"
+
+    def pause(self, *numbers: int) -> None:
+        """SIGSTOP."""
+        for number in numbers:
+            self.process(number).pause()
+
+    def resume(self, *numbers: int) -> None:
+        for number in numbers:
+            self.process(number).resume()
+
+    def start(self, *numbers: int) -> None:
+        """In this order, each when the one before it listens; who runs is left alone."""
+        for number in numbers:
+            if self.process(number).running:
+                continue
+            try:
+                if number == ZK:
+                    self.cluster.start_zk()
+                else:
+                    self.cluster.start(number)
+            except AssertionError:
+                if not self._may_end[number]:
+                    raise
+                self.tell(f"{name(number)} ended again: what ails it is still there")
+            else:
+                self._down.discard(number)
+
+    def may_end(self, number: int) -> None:
+        """It may end by itself until `must_live`."""
+        self._may_end[number] += 1
+
+    def must_live(self, number: int) -> None:
+        """What might have ended it is undone.  It runs when this returns."""
+        self._may_end[number] = max(0, self._may_end[number] - 1)
+        if not self._may_end[number]:
+            self.start(number)
+
+    # -- how it stands -----------------------------------------------------------------------------
+
+    def look(self) -> None:
+        """Raises AssertionError where a process has ended that should not have."""
+        for number in self.everyone:
+            process = self.process(number)
+            if process.running or number in self._down or self._may_end[number]:
+                continue
+            code = process.popen.returncode
+            raise AssertionError(f"{name(number)} ended by itself, with {code}")
+
+    def leader(self) -> int | None:
+        return self.cluster.leader()
+
+    def wait_whole(self, timeout_s: float = WHOLE_S) -> float:
+        """Until all are in sync and writers are answered: how many seconds that took."""
+        began = time.monotonic()
+        said: object = None
+        base: int | None = None
+
+        def look() -> bool:
+            nonlocal said, base
+            self.look()
+            leader = self.leader()
+            said = status = self.cluster.status(leader) if leader is not None else None
+            if status is None or sorted(status["isr"]) != self.brokers:
+                return False
+            if base is None or status["committed"] < base:
+                base = status["committed"]
+            return bool(status["committed"] >= base + PROGRESS)
+
+        def how() -> str:
+            return f"all are in sync, and records are acknowledged; the leader says {said}"
+
+        wait_until(look, how, timeout_s)
+        return time.monotonic() - began
+
+
+def name(number: int) -> str:
+    return "yak-zk" if number == ZK else f"broker {number}"
+
+
+def names(numbers: Iterable[int]) -> str:
+    return ", ".join(name(number) for number in numbers)
