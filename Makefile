@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
-# Tests run in this many processes at a time.
+# Tests and simulated runs use this many processes at a time.
 JOBS   ?= 2
 # make sim SEED=7 repeats one run, SEEDS=1000 tries that many.
 SEED   ?=
@@ -52,7 +52,7 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix $(SOURCES)
 
 sim: $(STAMP)
-	$(BIN)/python -m tests.sim --seeds $(SEEDS) $(if $(SEED),--seed $(SEED))
+	$(BIN)/python -m tests.sim --seeds $(SEEDS) --jobs $(JOBS) $(if $(SEED),--seed $(SEED))
 
 soak: $(STAMP)
 	$(BIN)/python -m tests.soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))

@@ -1,49 +1,46 @@
-"""`python -m tests.sim [--seed S] [--seeds N] [--verbose]`: try seeds, show the first to fail."""
+"""`python -m tests.sim [--seed S] [--seeds N] [--jobs J]`: try seeds, show the first to fail."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 import time
-from collections import Counter
 from typing import Final
 
+from tests.sim.search import Tally, search
 from tests.sim.world import run
 
-#: What is counted in the end: how often it happened in all of the runs.
-COVERED: Final = (
-    *("elected", "checkpoint", "log_cut", "copying", "begins_anew", "file_damaged"),
-    *("create_topic", "create_partitions", "delete_topic", "trim", "assign", "ack"),
-)
+#: Between two lines that say how far the search is, in seconds.
+PROGRESS_S: Final = 60.0
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.sim", description=__doc__)
     parser.add_argument("--seed", type=int, help="the first seed; alone, without --seeds")
     parser.add_argument("--seeds", type=int, help="how many; 200 from 1 on, if nothing is said")
-    parser.add_argument("--verbose", action="store_true", help="show the story of every run")
+    parser.add_argument("--jobs", type=int, default=1, help="so many processes share them")
+    parser.add_argument("--verbose", action="store_true", help="show the story, if it is one seed")
     options = parser.parse_args()
     first = 1 if options.seed is None else options.seed
     count = options.seeds or (200 if options.seed is None else 1)
-    began, operations, simulated = time.perf_counter(), 0, 0.0
-    counts: Counter[str] = Counter()
-    for seed in range(first, first + count):
-        result = run(seed)
-        operations += result.operations
-        counts += result.counts
-        simulated += result.seconds
-        if options.verbose or result.fault:
-            sys.stdout.write(result.report() + "\n")
-        if result.fault:
-            sys.stdout.write(f"again: make sim SEED={seed}\n")
-            return 1
-    took = time.perf_counter() - began
-    sys.stdout.write(
-        f"{count} seeds from {first}, no fault: {took:.1f} s, {count / took:.1f} seeds a second; "
-        f"{simulated / count:.1f} s and {operations / count:.0f} operations simulated in each\n"
-    )
-    sys.stdout.write(", ".join(f"{name} {counts[name]}" for name in COVERED) + "\n")
-    return 0
+    if options.verbose and count == 1:
+        sys.stdout.write(run(first).report() + "\n")
+    began = said = time.perf_counter()
+    total = Tally()
+    for tally in search(range(first, first + count), options.jobs):
+        total.merge(tally)
+        if total.failed is not None:
+            break
+        if time.perf_counter() - said > PROGRESS_S:
+            said = time.perf_counter()
+            sys.stdout.write(f"... {total.seeds} of {count} seeds in {said - began:.0f} s\n")
+            sys.stdout.flush()
+    if total.failed is not None:
+        sys.stdout.write(total.failed.report() + "\n")
+    sys.stdout.write(total.summary(first, time.perf_counter() - began))
+    if total.failed is not None:
+        sys.stdout.write(f"again: make sim SEED={total.failed.setup.seed}\n")
+    return 0 if total.failed is None else 1
 
 
 if __name__ == "__main__":
