@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import socket
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +14,7 @@ import pytest
 import yak
 from tests.integration.conftest import CALM
 from tests.support.cluster import Cluster, MakeCluster
+from tests.support.mounts import Mount, missing, mounted
 from tests.support.process import Process, wait_until
 from tests.support.wire import Wire, frame_of, payload_of, record
 
@@ -165,45 +164,17 @@ def stopped_reader(cluster: Cluster) -> socket.socket:
 # -- a disk that refuses ---------------------------------------------------------------------------
 
 
-class SmallDisk:
-    """A file system of a few megabytes, in memory, that can be filled and emptied."""
-
-    def __init__(self, path: Path, size: int) -> None:
-        if shutil.which("mount") is None:
-            pytest.skip("a small disk cannot be mounted here: there is no `mount`")
-        path.mkdir(parents=True, exist_ok=True)
-        options = ["-t", "tmpfs", "-o", f"size={size}", "none", str(path)]
-        mounted = subprocess.run(["mount", *options], check=False, capture_output=True, text=True)
-        if mounted.returncode:
-            pytest.skip(f"a small disk cannot be mounted here: {mounted.stderr.strip()}")
-        self._path = path
-        self._ballast = path / "ballast"
-
-    def fill(self, *, but: int) -> None:
-        free = shutil.disk_usage(self._path).free
-        self._ballast.write_bytes(bytes(free - but))
-
-    def make_room(self) -> None:
-        self._ballast.unlink()
-
-    def unmount(self) -> None:
-        subprocess.run(["umount", "--lazy", str(self._path)], check=True)
-
-
 @pytest.fixture
-def small_disk() -> Iterator[Callable[[Path, int], SmallDisk]]:
+def small_disk() -> Iterator[Callable[[Path, int], Mount]]:
+    """Makes file systems of a few megabytes, in memory, that can be filled and emptied."""
+    if reason := missing("tmpfs"):
+        pytest.skip(reason)
     with contextlib.ExitStack() as stack:
-
-        def mount(path: Path, size: int) -> SmallDisk:
-            disk = SmallDisk(path, size)
-            stack.callback(disk.unmount)
-            return disk
-
-        yield mount
+        yield lambda path, size: stack.enter_context(mounted(path, size, "tmpfs"))
 
 
 def test_full_disks_stop_producers_and_with_room_they_go_on(
-    tmp_path: Path, small_disk: Callable[[Path, int], SmallDisk]
+    tmp_path: Path, small_disk: Callable[[Path, int], Mount]
 ) -> None:
     """All three brokers', so that no leader could be found that has room; nobody is restarted."""
     disks = [small_disk(tmp_path / f"broker-{broker}", 64 * MIB) for broker in (1, 2, 3)]
@@ -245,7 +216,7 @@ def refuses(process: Process) -> bool:
 
 
 def test_files_that_are_refused_stop_producers_before_they_fill_the_memory(
-    tmp_path: Path, small_disk: Callable[[Path, int], SmallDisk]
+    tmp_path: Path, small_disk: Callable[[Path, int], Mount]
 ) -> None:
     """The log has room and the partitions have none: what is applied waits in memory."""
     limits = ("--max-unflushed-bytes", str(MIB), "--max-uncommitted-bytes", str(MIB))
