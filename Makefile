@@ -14,7 +14,7 @@ MINUTES ?= 60
 
 SOURCES := yak tests scripts
 
-.PHONY: help demo test check format sim soak clean
+.PHONY: help demo test check format sim model soak clean
 
 help:
 	@echo "make demo     a cluster, a real file, and the leader dies: under a minute"
@@ -22,6 +22,7 @@ help:
 	@echo "make check    format, lint, types, import directions"
 	@echo "make format   what can be put right by itself"
 	@echo "make sim      the simulator: SEED=7 repeats one run, SEEDS=1000 tries that many"
+	@echo "make model    the rules of safety, searched: every run of a small cluster, half an hour"
 	@echo "make soak     an hour of a real cluster's life (MINUTES, SEED): nothing lost, nothing grows"
 	@echo "make clean    removes what these made"
 
@@ -53,6 +54,9 @@ format: $(STAMP)
 
 sim: $(STAMP)
 	$(BIN)/python -m tests.sim --seeds $(SEEDS) --jobs $(JOBS) $(if $(SEED),--seed $(SEED))
+
+model: $(STAMP)
+	$(BIN)/python -m tests.model --suite
 
 soak: $(STAMP)
 	$(BIN)/python -m tests.soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
