@@ -168,6 +168,8 @@ class Broker:
         self._tell(e.Copied(link, answer, chunk.ops, chunk))
 
     def _viewed(self, view: m.ClusterView, joined: bool) -> None:  # noqa: FBT001 -- a callback's signature
+        if self.stopped.is_set():
+            return  # what stopped us has marked the disk, and this join did not tell of that yet
         self.store.segment_bytes = view.settings.oplog_segment_bytes
         if joined:
             self._recorded()

@@ -11,8 +11,9 @@ from typing import Any, cast
 import pytest
 
 from tests.support.memory_disk import MemoryDisk
+from yak import messages as m
 from yak.broker import Broker
-from yak.config import BrokerConfig
+from yak.config import BrokerConfig, Settings
 from yak.core import events as e
 from yak.core import ops
 from yak.model import Now
@@ -113,3 +114,21 @@ async def test_a_sync_that_cannot_begin_stops_the_broker(monkeypatch: pytest.Mon
     assert "Too many open files" in broker.failure.message
     assert broker.may_beat(), "no sync runs"
     assert data_dir.meta.suspect is None, "nothing that was written is in doubt"
+
+
+@pytest.mark.asyncio
+async def test_an_answer_to_a_join_leaves_a_mark_that_is_younger_than_the_join() -> None:
+    """It begins anew without its log: joining as whole, it would be elected, and all be lost."""
+    disk = MemoryDisk()
+    data_dir = DataDir.open(disk, "/b", kind="broker", broker=1)
+    store, recovered = Store.recover(disk, data_dir, 1 << 20)
+    config = BrokerConfig(id=1, data_dir=Path("/b"))
+    broker = Broker(config, data_dir, store, recovered, Story("broker-1", None, None), "i1")
+    assert data_dir.state == "whole", "so says the join that is under way"
+    broker.carrier.carry_out([e.Rebuild("a partition file fails its check")])
+    assert broker.begins_anew
+    view = m.ClusterView(
+        cluster="c", version=3, epoch=1, leader=2, isr=[1, 2], settings=Settings(), brokers=[]
+    )
+    broker._viewed(view, True)
+    assert data_dir.state == "damaged"
