@@ -96,8 +96,10 @@ class Coordinator:
         #: When the first of those that now wait for a first epoch joined.
         self._waiting_since: float | None = None
         self._resigned_at: dict[int, float] = {}
-        #: Who led last, and until when it may think that it still does: for a lease.
-        self._deposed: tuple[int, float] | None = None
+        #: Who led, and until when it may think that it still does: for a lease.  Who led before
+        #: this process was started is not known: anybody in sync but the sitting leader.
+        lease = max(document.settings.lease_ms, settings.lease_ms) / 1000
+        self._deposed = {i: now.mono + lease for i in document.isr_ids if i != document.leader}
         #: The version in which the present epoch's leader, if it ever had one, was lost.
         self._leaderless_since = document.version
         #: Why a broker's last session ended, and where its log ended then.
@@ -203,15 +205,14 @@ class Coordinator:
 
         While it is in the ISR its successor answers nobody without it.
         """
-        if self._deposed is None or now >= self._deposed[1]:
-            return
-        broker = self._deposed[0]
         leaving = set(self.document.isr_ids) - set(request.isr)
-        if broker in leaving and broker in self.sessions:
-            raise Refused(
-                "STALE_EPOCH",
-                f"broker {broker} led just now, and may think so until its lease ends: in a moment",
-            )
+        for broker in sorted(leaving & (self.sessions.keys() | self._presumed)):
+            if now < self._deposed.get(broker, now):
+                raise Refused(
+                    "STALE_EPOCH",
+                    f"broker {broker} may have led just now, and think that it does until its "
+                    "lease ends: in a moment",
+                )
 
     def _propose(self, conn: int, request: m.ProposeIsr, now: Now) -> list[Effect]:
         self._check_deposed(request, now.mono)
@@ -442,7 +443,7 @@ class Coordinator:
                 self._leaderless_since = self.document.version
             if before_it.leader not in (None, changed.leader):
                 lease = max(before_it.settings.lease_ms, self._settings.lease_ms) / 1000
-                self._deposed = before_it.leader, now.mono + lease
+                self._deposed[before_it.leader] = now.mono + lease
             effects.append(Save(self.document))
         effects += [*said, *decided, *before]
         if answer is not None:

@@ -119,6 +119,31 @@ def test_lease_one_that_is_dead_thinks_nothing_and_the_others_may_leave() -> Non
     assert stage.propose(2, (2, 3), {}).ok
 
 
+def test_lease_who_was_replaced_before_the_last_one_is_not_forgotten() -> None:
+    stage = Stage()
+    stage.settle(1, 2, 3)
+    give(stage, 2, look(stage, 2).plan)
+    stage.run(0.5, 1, 2, 3)
+    give(stage, 3, look(stage, 3).plan)
+    assert refused(stage.propose(3, (2, 3), {})) == "STALE_EPOCH"
+    stage.run(0.9, 1, 2, 3)
+    assert stage.propose(3, (2, 3), {}).ok
+
+
+def test_lease_who_was_replaced_before_a_restart_is_not_forgotten() -> None:
+    """The document does not say who led before: anybody in sync may have, present or not."""
+    stage = Stage()
+    stage.settle(1, 2, 3)
+    give(stage, 2, look(stage, 2).plan)
+    stage = stage.restarted()
+    stage.join(2)
+    assert refused(stage.propose(2, (2, 3), {})) == "STALE_EPOCH"
+    stage.join(1)
+    assert refused(stage.propose(2, (2, 3), {})) == "STALE_EPOCH"
+    stage.run(1.4, 1, 2)
+    assert stage.propose(2, (2, 3), {}).ok
+
+
 def test_an_order_that_was_looked_at_before_something_changed_is_refused() -> None:
     stage = Stage()
     stage.settle(1, 2)
