@@ -9,12 +9,15 @@ JOBS   ?= 2
 # make sim SEED=7 repeats one run, SEEDS=1000 tries that many.
 SEED   ?=
 SEEDS  ?= $(if $(SEED),1,200)
-# make soak goes on for so long.
-MINUTES ?= 60
+# make fault and make soak go on for so long (5 and 60 minutes, if nothing is said).
+MINUTES ?=
+# make fault and make soak: the brokers' --fsync.
+FSYNC  ?=
 
+OPTIONS = $(if $(SEED),--seed $(SEED)) $(if $(FSYNC),--fsync $(FSYNC))
 SOURCES := yak tests scripts
 
-.PHONY: help demo test check format sim model soak clean
+.PHONY: help demo test check format sim model fault soak clean
 
 help:
 	@echo "make demo     a cluster, a real file, and the leader dies: under a minute"
@@ -23,7 +26,8 @@ help:
 	@echo "make format   what can be put right by itself"
 	@echo "make sim      the simulator: SEED=7 repeats one run, SEEDS=1000 tries that many"
 	@echo "make model    the rules of safety, searched: every run of a small cluster, half an hour"
-	@echo "make soak     an hour of a real cluster's life (MINUTES, SEED): nothing lost, nothing grows"
+	@echo "make fault    five minutes of faults on real processes (MINUTES, SEED, FSYNC): nothing lost"
+	@echo "make soak     an hour of a real cluster's life, then one of faults (MINUTES, SEED, FSYNC)"
 	@echo "make clean    removes what these made"
 
 # Made anew whenever the dependencies change; --upgrade-deps is not needed, old pips will do.
@@ -58,8 +62,12 @@ sim: $(STAMP)
 model: $(STAMP)
 	$(BIN)/python -m tests.model --suite
 
+fault: $(STAMP)
+	$(BIN)/python -m tests.fault --minutes $(or $(MINUTES),5) $(OPTIONS)
+
 soak: $(STAMP)
-	$(BIN)/python -m tests.soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
+	$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),60) $(OPTIONS)
+	$(BIN)/python -m tests.fault --minutes $(or $(MINUTES),60) $(OPTIONS)
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis \

@@ -4,6 +4,7 @@
                  manager of a module of faults, as links.py's; a module that needs none has none)
     missing      asked once; why this machine cannot do it
     begin        does it, and says what was done
+    go_on        what takes its time: called again and again until it says that this was all
     end          undoes it, in a `finally`: also where `begin` raised half way, and more than once
 
 An object is one application.  Each module lists its kinds in `FAULTS`.  What is chosen at random
@@ -39,6 +40,8 @@ class Fault:
     #: Whether what a broker holds is lost by it: then all have to be in sync before, and none
     #: loses anything more until all are again.
     loses: ClassVar[bool] = False
+    #: How often it comes, against others.
+    share: ClassVar[int] = 1
 
     def missing(self) -> str:
         """ "", or why this machine cannot do it."""
@@ -47,6 +50,10 @@ class Fault:
     def begin(self, field: Field, victim: int | None, chance: random.Random) -> str:
         """Do it; what was done, in a sentence.  Raises UnableError."""
         raise NotImplementedError
+
+    def go_on(self, field: Field) -> bool:
+        """The next step of what has several; True where nothing is left but `end`."""
+        return True
 
     def end(self, field: Field) -> None:
         """Undo it, wherever `begin` came to."""

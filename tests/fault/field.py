@@ -6,6 +6,7 @@ A process is named by its broker's id; yak-zk is 0.  Rules:
   that may make a broker end (its disk fails) says so by `may_end`, and takes it back, when it has
   undone what it did, by `must_live`, which starts it again where it has ended.
 * `start` starts whoever does not run; the others are left alone, so that it can be called twice.
+  It does not wait until they listen: each has its port since its first start.
 * Nothing here waits for the cluster to agree on anything: `wait_whole` does, and nemesis.py calls
   it when every fault has ended.
 
@@ -19,16 +20,20 @@ import time
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+from tests.fault.roads import ZK, Roads
 from tests.support.cluster import Cluster
 from tests.support.process import PATIENCE_S, Process, wait_until
 
-#: yak-zk among the processes.
-ZK: Final = 0
+if TYPE_CHECKING:
+    from tests.fault.spaces import Spaces
+
 #: All are in sync again, and records are acknowledged, within this after the last fault's end: it
 #: bounds a loaded machine that has to copy everything, and no latency.
 WHOLE_S: Final = 120.0
+#: Of the words of a process that ended by itself.
+SAID: Final = 2000
 #: So many further operations are committed before the cluster counts as working.
 PROGRESS: Final = 5
 
@@ -41,6 +46,11 @@ class Field:
         #: Each broker's data directory, and the file that says how far its wall clock is off.
         self.disks: dict[int, Path] = {b: cluster.data_dir(b) for b in cluster.ids}
         self.clocks: dict[int, Path] = {}
+        #: The links between the processes, and their namespaces if they have any: links.py.
+        self.roads = Roads()
+        self.spaces: Spaces | None = None
+        #: How often something took its turn, for what goes through all its ways in order.
+        self.turns: Counter[str] = Counter()
         self._down: set[int] = set()
         self._may_end: Counter[int] = Counter()
 
@@ -59,6 +69,11 @@ class Field:
         found = self.cluster.zk if number == ZK else self.cluster.brokers[number]
         assert found is not None
         return found
+
+    def turn(self, what: str) -> int:
+        """0, 1, 2, ... of that."""
+        self.turns[what] += 1
+        return self.turns[what] - 1
 
     def tell(self, what: str) -> None:
         """A line of the run's story."""
@@ -81,10 +96,15 @@ class Field:
             self.process(number).signal(signal.SIGTERM)
 
     def ended_in_order(self, *numbers: int) -> None:
-        """Each has ended with 0; raises AssertionError."""
+        """Each has ended with 0, or was asked when it only began to start.
+
+        Raises AssertionError.
+        """
         for number in numbers:
-            code = self.process(number).wait(PATIENCE_S)
-            excused = self._may_end[number] > 0
+            process = self.process(number)
+            code = process.wait(PATIENCE_S)
+            unborn = code == -signal.SIGTERM and "listening" not in process.stdout()
+            excused = unborn or self._may_end[number] > 0
             assert code == 0 or excused, f"{name(number)} ended with {code} on SIGTERM"
 
     def pause(self, *numbers: int) -> None:
@@ -97,21 +117,28 @@ class Field:
             self.process(number).resume()
 
     def start(self, *numbers: int) -> None:
-        """In this order, each when the one before it listens; who runs is left alone."""
+        """In this order, without waiting for each other: where they listen is known.
+
+        What ends before it listens is found by `look`.
+        """
         for number in numbers:
-            if self.process(number).running:
-                continue
-            try:
-                if number == ZK:
-                    self.cluster.start_zk()
-                else:
-                    self.cluster.start(number)
-            except AssertionError:
-                if not self._may_end[number]:
-                    raise
-                self.tell(f"{name(number)} ended again: what ails it is still there")
-            else:
-                self._down.discard(number)
+            if not self.process(number).running:
+                self._start(number)
+
+    def _start(self, number: int) -> None:
+        self._down.discard(number)
+        if number == ZK:
+            self.cluster.start_zk(wait=False)
+        else:
+            self.cluster.start(number, wait=False)
+
+    def listens(self, number: int) -> bool:
+        """Whether it has come so far since its last start, or ended, as it may."""
+        process = self.process(number)
+        return "listening" in process.stdout() or (not process.running and self.may_be_down(number))
+
+    def may_be_down(self, number: int) -> bool:
+        return number in self._down or self._may_end[number] > 0
 
     def may_end(self, number: int) -> None:
         """It may end by itself until `must_live`."""
@@ -129,10 +156,10 @@ class Field:
         """Raises AssertionError where a process has ended that should not have."""
         for number in self.everyone:
             process = self.process(number)
-            if process.running or number in self._down or self._may_end[number]:
+            if process.running or self.may_be_down(number):
                 continue
-            code = process.popen.returncode
-            raise AssertionError(f"{name(number)} ended by itself, with {code}")
+            code, said = process.popen.returncode, process.stderr()[-SAID:]
+            raise AssertionError(f"{name(number)} ended by itself, with {code}: {said}")
 
     def leader(self) -> int | None:
         return self.cluster.leader()

@@ -8,6 +8,7 @@ kind needs:
     consumer   the library, in a group; group, topics, session_ms, by_hand
     member     a member of a group on a raw socket; group, topics, session_ms
     reader     the library without a group; topics
+    replica    one broker's reader on a raw socket, its own the only address; topics
 
 Each works until SIGTERM, finishes what is under way, and exits with 0.  What happens to it that
 must not happen ends it with a traceback and 1, and that is an anomaly of the run.  Everything it
@@ -29,7 +30,7 @@ from typing import Any
 import msgspec
 
 from tests.soak.notes import Notes
-from tests.soak.raw import RawMember, RawProducer
+from tests.soak.raw import RawMember, RawProducer, RawReader
 from yak import Consumer, Producer
 from yak.errors import UndeliveredError, YakError
 from yak.net.receipts import Sent
@@ -179,12 +180,17 @@ def raw_member(spec: Spec, notes: Notes, stop: Stop) -> None:
     )
 
 
+def raw_read(spec: Spec, notes: Notes, stop: Stop) -> None:
+    RawReader(spec.bootstrap, notes, spec.topics).run(lambda: stop.asked)
+
+
 KINDS: dict[str, Callable[[Spec, Notes, Stop], None]] = {
     "producer": produce,
     "raw": raw_produce,
     "consumer": consume,
     "member": raw_member,
     "reader": read,
+    "replica": raw_read,
 }
 
 

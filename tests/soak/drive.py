@@ -27,14 +27,13 @@ from typing import Any
 from tests.soak import house
 from tests.soak import samples as costs
 from tests.soak.crew import Client, Crew
+from tests.soak.ending import end_processes, read_everything, wait_caught_up
 from tests.soak.faults import Faults
 from tests.soak.history import check, history
 from tests.soak.judge import Verdict, judge
 from tests.soak.notes import Notes, read_notes
 from tests.soak.topics import Topic, Topics
 from tests.support.cluster import Cluster
-from tests.support.logfiles import topic_bytes
-from tests.support.process import wait_until
 
 GROUPS = ("all", "twin")
 STEADY = ("steady-a", "steady-b", "steady-c")
@@ -42,8 +41,6 @@ STEADY = ("steady-a", "steady-b", "steady-c")
 BRIEF = "brief"
 #: Passing topics at one time.
 PASSING = 3
-#: A group has come to its end within this, once nobody writes any more.
-CATCH_UP_S = 120.0
 #: A run of less says nothing about growth: it is still beginning.
 TELLING_S = 600.0
 #: Between two looks at everything.
@@ -196,8 +193,8 @@ class Drive:
                         cluster.tell(death)
                     raise
             epoch = cluster.epoch()
-            self._read_everything()
-            self._end_processes()
+            read_everything(cluster, self._topics)
+            self._troubles += end_processes(cluster)
         for broker in self.cluster.ids:
             self._stories.read(self.cluster.data_dir(broker))
         self._troubles += self._stories.amiss
@@ -283,52 +280,12 @@ class Drive:
                 self._crew.start("consumer", list(STEADY), group)
         for topic in self._topics.living.values():
             for group in topic.groups:
-                self._wait_caught_up(topic, group, names)
+                wait_caught_up(self._topics, topic, group, names)
         self._topics.look_at_groups()
         self._topics.keep_all()
         self._crew.dismiss("consumer", "member", "reader")
         self._troubles += self._crew.deaths
         self.cluster.wait_level()
-
-    def _wait_caught_up(self, topic: Topic, group: str, names: list[str]) -> None:
-        wait_until(
-            lambda: self._topics.lag(group, names) == 0,
-            f"group {group} has acknowledged all of {topic.name}",
-            CATCH_UP_S,
-        )
-
-    def _read_everything(self) -> None:
-        """Each living topic, from each replica."""
-        for broker in self.cluster.ids:
-            with self.cluster.connect(broker) as wire:
-                for topic in self._topics.living.values():
-                    life = topic.life
-                    values = life.closing[f"broker-{broker}"] = {}
-                    for partition in range(topic.partitions):
-                        entry, _ = wire.fetch(topic.name, partition, 2**53 - 1)
-                        start = entry["start"]
-                        life.starts[partition] = max(start, life.starts.get(partition, 0))
-                        values[partition] = {
-                            offset: value["id"]
-                            for op in wire.read_all(topic.name, partition, start)
-                            for offset, value in zip(op.offsets, op.values, strict=True)
-                        }
-
-    def _end_processes(self) -> None:
-        """In order; then the partitions' files have to be equal on all replicas."""
-        for broker in self.cluster.ids:
-            code = self.cluster.terminate(broker)
-            if code != 0:
-                self._troubles.append(f"broker {broker} ended with {code} on SIGTERM")
-        files = [topic_bytes(self.cluster.data_dir(broker)) for broker in self.cluster.ids]
-        for broker, other in zip(self.cluster.ids[1:], files[1:], strict=True):
-            differing = sorted(
-                name
-                for name in files[0].keys() | other.keys()
-                if files[0].get(name) != other.get(name)
-            )
-            if differing:
-                self._troubles.append(f"files of broker 1 and {broker} differ: {differing[:5]}")
 
     def _figures(self, verdict: Verdict, epoch: int) -> dict[str, Any]:
         faults, counts = self._faults, self._topics.counts

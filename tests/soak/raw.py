@@ -160,6 +160,66 @@ class RawProducer:
         return bool(entry.get("topic_id") == topic_id)
 
 
+class RawReader:
+    """Reads all partitions from their beginning, from one broker alone, whatever becomes of it."""
+
+    def __init__(self, bootstrap: str, notes: Notes, topics: Sequence[str]) -> None:
+        """bootstrap: of that broker."""
+        self._asker = Asker(bootstrap)
+        self._notes = notes
+        self._topics = list(topics)
+        self._at: dict[Where, int] = {}
+
+    def run(self, stopped: Stopped) -> None:
+        self._notes.add("assign")
+        while not stopped():
+            if not self._at:
+                self._find()
+                continue
+            t0 = time.monotonic()
+            asked = [[*where, at] for where, at in self._at.items()]
+            found = self._asker.once("fetch", partitions=asked, max_bytes=65536, wait_ms=200)
+            msgs, troubled = _records_in(found, self._at) if found is not None else ([], False)
+            if msgs:
+                self._notes.add(
+                    "poll", t0=t0, t1=time.monotonic(), result="ok", group=None, msgs=msgs
+                )
+            if troubled:
+                time.sleep(PAUSE_S)
+        self._asker.close()
+
+    def _find(self) -> None:
+        """The partitions, once the broker knows them all."""
+        found = self._asker.once("metadata", topics=self._topics)
+        entries = found[0]["topics"] if found is not None else {}
+        if found is None or any("error" in entry for entry in entries.values()):
+            time.sleep(PAUSE_S)
+            return
+        self._at = {
+            (topic, part): 0
+            for topic in self._topics
+            for part in range(entries[topic]["partitions"])
+        }
+
+
+def _records_in(found: tuple[Fields, bytes], at: dict[Where, int]) -> tuple[list[list[Any]], bool]:
+    """A fetch's records, beyond the positions, which go on; whether a partition had an error."""
+    msgs: list[list[Any]] = []
+    troubled = False
+    rest = found[1]
+    for entry in found[0]["partitions"]:
+        where = (entry["topic"], entry["partition"])
+        data, rest = rest[: entry["size"]], rest[entry["size"] :]
+        troubled = troubled or "error" in entry
+        for operation in split_operations(data):
+            lines = operation.body.splitlines()
+            for offset, line in zip(operation.offsets, lines, strict=True):
+                if offset >= at[where]:
+                    at[where] = offset + 1
+                    msgs.append([*where, offset, json.loads(line)["value"]["id"]])
+    return msgs, troubled
+
+
 class RawMember:
     """A member of a group: beats, fetches, acknowledges; lets go before it says that it did."""
 
@@ -288,26 +348,16 @@ class RawMember:
             return
         if found is None:
             return
-        msgs = []
-        rest = found[1]
-        for entry in found[0]["partitions"]:
-            where = (entry["topic"], entry["partition"])
-            data, rest = rest[: entry["size"]], rest[entry["size"] :]
-            if "error" in entry:
-                self._troubled(where, entry)
-                continue
-            for operation in split_operations(data):
-                for offset, line in zip(
-                    operation.offsets, operation.body.splitlines(), strict=True
-                ):
-                    if offset >= self._at[where]:
-                        self._at[where] = offset + 1
-                        self._handled.setdefault(where, []).append(offset)
-                        msgs.append([*where, offset, json.loads(line)["value"]["id"]])
+        msgs, troubled = _records_in(found, self._at)
+        for topic, part, offset, _ in msgs:
+            self._handled.setdefault((topic, part), []).append(offset)
         if msgs:
             self._notes.add(
                 "poll", t0=t0, t1=time.monotonic(), result="ok", group=self._group, msgs=msgs
             )
+        for entry in found[0]["partitions"] if troubled else ():
+            if "error" in entry:
+                self._troubled((entry["topic"], entry["partition"]), entry)
 
     def _troubled(self, where: Where, entry: Fields) -> None:
         """A replica that is cut off or behind is left for another; what is trimmed is passed."""

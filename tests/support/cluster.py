@@ -70,7 +70,7 @@ class Cluster:
         self.ids = sorted(ids)
         self._zk_options = list(zk_options)
         self._broker_options = [*broker_options, "--fsync", fsync]
-        self._options_of = dict(options_of or {})
+        self.options_of = dict(options_of or {})
         self._in_sync = in_sync
         self.addresses: dict[int, Address] = {}
         self.zk_address: Address | None = None
@@ -135,7 +135,8 @@ class Cluster:
     def _tell(self, what: str, *ids: int) -> None:
         self.tell(" ".join([what, *(str(broker) for broker in ids)]))
 
-    def start_zk(self) -> None:
+    def start_zk(self, *, wait: bool = True) -> None:
+        """wait: until it says where it listens; the first time there is no other way."""
         self._tell("start yak-zk")
         host, port = self.zk_address or ("127.0.0.1", 0)
         argv = ["yak-zk", "--host", host, "--port", str(port), "--data-dir", str(self.zk_dir)]
@@ -143,7 +144,8 @@ class Cluster:
             assert not self.zk.running, "yak-zk still runs"
             self._ended.append(self.zk)
         self.zk = self._spawn_server(0, "yak-zk", [*argv, *self._zk_options])
-        self.zk_address = self.zk.wait_listening()
+        if wait or self.zk_address is None:
+            self.zk_address = self.zk.wait_listening()
 
     def _spawn_server(self, number: int, name: str, argv: Sequence[str]) -> Process:
         process = self.spawn(
@@ -159,15 +161,18 @@ class Cluster:
         """The command that starts a broker, on the port that it had before."""
         assert self.zk_address is not None
         host, port = self.addresses.get(broker, ("127.0.0.1", 0))
-        own = self._options_of.get(broker, ())
+        own = self.options_of.get(broker, ())
         return [
             *("yak-broker", "--id", str(broker)),
             *("--host", host, "--port", str(port), "--data-dir", str(self.data_dir(broker))),
             *("--zk", "{}:{}".format(*self.zk_address), *self._broker_options, *own),
         ]
 
-    def start(self, *ids: int) -> None:
-        """Start brokers, all at once, and wait until each says where it listens."""
+    def start(self, *ids: int, wait: bool = True) -> None:
+        """Start brokers, all at once, and wait until each says where it listens.
+
+        wait: those that listened before will do so on the same port, if they come to it.
+        """
         self._tell("start", *ids)
         for broker in ids:
             old = self.brokers.pop(broker, None)
@@ -178,7 +183,8 @@ class Cluster:
                 broker, f"broker-{broker}", self.broker_argv(broker)
             )
         for broker in ids:
-            self.addresses[broker] = self.brokers[broker].wait_listening()
+            if wait or broker not in self.addresses:
+                self.addresses[broker] = self.brokers[broker].wait_listening()
 
     def kill(self, *ids: int) -> None:
         """kill -9."""
