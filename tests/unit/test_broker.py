@@ -131,4 +131,4 @@ async def test_an_answer_to_a_join_leaves_a_mark_that_is_younger_than_the_join()
         cluster="c", version=3, epoch=1, leader=2, isr=[1, 2], settings=Settings(), brokers=[]
     )
     broker._viewed(view, True)
-    assert data_dir.state == "damaged"
+    assert data_dir.meta.suspect == "damaged"
