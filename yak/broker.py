@@ -39,7 +39,7 @@ from yak.core.node import Node
 from yak.core.ops import BrokenLine, crc_of
 from yak.core.state import State
 from yak.errors import Fatal, Refused
-from yak.housekeeping import FULL, Housekeeper
+from yak.housekeeping import Housekeeper
 from yak.model import Address, Now, parse_address
 from yak.net.coordinator import CoordinatorSession
 from yak.net.link import LeaderLink
@@ -47,7 +47,7 @@ from yak.net.server import Server, ServerConnection
 from yak.protocol import RequestDecoder
 from yak.storage.chunk import parse_chunk
 from yak.storage.data_dir import DataDir, read_boot_id
-from yak.storage.disk import Buffer, OsDisk
+from yak.storage.disk import SHORTAGES, Buffer, OsDisk
 from yak.storage.store import Recovered, Store
 from yak.storage.story import Story, StoryHandler
 from yak.version import VERSION
@@ -187,7 +187,7 @@ class Broker:
             self.data_dir.clear_suspicion()
         except Fatal as refused:
             cause = refused.__cause__
-            if isinstance(cause, OSError) and cause.errno in FULL:
+            if isinstance(cause, OSError) and cause.errno in SHORTAGES:
                 self.story.tell("still_marked_suspect", reason=refused.message)
             else:
                 self._fail(refused)

@@ -18,7 +18,6 @@ It decides nothing about the cluster, and does not know what State holds.
 from __future__ import annotations
 
 import asyncio
-import errno
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Final, Protocol
@@ -26,15 +25,13 @@ from typing import Final, Protocol
 from yak.config import Limits
 from yak.core.state import State
 from yak.storage.checkpoint import CheckpointJob
+from yak.storage.disk import SHORTAGES
 from yak.storage.faults import StorageError
 from yak.storage.store import Store
 from yak.storage.story import Story
 
 #: After a checkpoint that the disk had no room for.
 AGAIN_S: Final = 5.0
-
-#: No room, or no file descriptor: time may help, and nothing that was written is in doubt.
-FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE})
 
 
 class Keeper(Protocol):
@@ -145,7 +142,7 @@ class Housekeeper:
         assert self._job is not None
         self._store.end_checkpoint(self._job)
         self._job = None
-        if error.errno in FULL:
+        if error.errno in SHORTAGES:
             self._later(str(error))
         else:
             self._keeper.sync_failed(error)

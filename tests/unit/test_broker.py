@@ -16,6 +16,7 @@ from yak.broker import Broker
 from yak.config import BrokerConfig, Settings
 from yak.core import events as e
 from yak.core import ops
+from yak.messages import LogState
 from yak.model import Now
 from yak.storage.data_dir import DataDir
 from yak.storage.oplog import SyncJob
@@ -23,14 +24,19 @@ from yak.storage.store import Store
 from yak.storage.story import Story
 
 
+def new_broker(disk: MemoryDisk, *, fsync: str = "always", suspect: LogState = "whole") -> Broker:
+    """One that has just started, in an empty directory.  suspect: how its disk is marked."""
+    data_dir = DataDir.open(disk, "/b", kind="broker", broker=1)
+    store, recovered = Store.recover(disk, data_dir, 1 << 20)
+    data_dir.suspect(suspect)
+    config = BrokerConfig(id=1, data_dir=Path("/b"), fsync=fsync)
+    return Broker(config, data_dir, store, recovered, Story("broker-1", None, None), "i1")
+
+
 @pytest.mark.asyncio
 async def test_a_bug_in_a_turn_stops_the_broker() -> None:
     """Effects of that turn are lost: alive, it would hold up all who wait for them."""
-    disk = MemoryDisk()
-    data_dir = DataDir.open(disk, "/b", kind="broker", broker=1)
-    store, recovered = Store.recover(disk, data_dir, 1 << 20)
-    config = BrokerConfig(id=1, data_dir=Path("/b"))
-    broker = Broker(config, data_dir, store, recovered, Story("broker-1", None, None), "i1")
+    broker = new_broker(MemoryDisk())
     reported: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
 
@@ -50,10 +56,7 @@ async def test_a_bug_in_a_turn_stops_the_broker() -> None:
 async def test_a_turn_whose_write_was_refused_does_not_go_on() -> None:
     """What it wrote before that counts as durable only once the core knows of what it did not."""
     disk = MemoryDisk()
-    data_dir = DataDir.open(disk, "/b", kind="broker", broker=1)
-    store, recovered = Store.recover(disk, data_dir, 1 << 20)
-    config = BrokerConfig(id=1, data_dir=Path("/b"), fsync="never")
-    broker = Broker(config, data_dir, store, recovered, Story("broker-1", None, None), "i1")
+    broker = new_broker(disk, fsync="never")
     one, two = (ops.Lead(index=n, epoch=1, time=1, broker=1) for n in (1, 2))
     turns: list[list[e.Effect]] = [
         [e.AppendOp(one), e.Tell("between", {}), e.AppendOp(two)],
@@ -83,11 +86,7 @@ async def test_a_turn_whose_write_was_refused_does_not_go_on() -> None:
 @pytest.mark.asyncio
 async def test_a_full_disk_keeps_the_mark_of_a_torn_log_and_does_not_stop_the_broker() -> None:
     disk = MemoryDisk()
-    data_dir = DataDir.open(disk, "/b", kind="broker", broker=1)
-    store, recovered = Store.recover(disk, data_dir, 1 << 20)
-    data_dir.suspect("torn")
-    config = BrokerConfig(id=1, data_dir=Path("/b"))
-    broker = Broker(config, data_dir, store, recovered, Story("broker-1", None, None), "i1")
+    broker = new_broker(disk, suspect="torn")
     disk.space_left = 0
     broker._recorded()
     assert broker.failure is None
@@ -98,37 +97,29 @@ async def test_a_full_disk_keeps_the_mark_of_a_torn_log_and_does_not_stop_the_br
 @pytest.mark.asyncio
 async def test_a_sync_that_cannot_begin_stops_the_broker(monkeypatch: pytest.MonkeyPatch) -> None:
     """It would wait for ever for the end of one that never ran."""
-    disk = MemoryDisk()
-    data_dir = DataDir.open(disk, "/b", kind="broker", broker=1)
-    store, recovered = Store.recover(disk, data_dir, 1 << 20)
-    config = BrokerConfig(id=1, data_dir=Path("/b"))
-    broker = Broker(config, data_dir, store, recovered, Story("broker-1", None, None), "i1")
+    broker = new_broker(MemoryDisk())
 
     def none_left() -> SyncJob:
         raise OSError(errno.EMFILE, "Too many open files")
 
-    monkeypatch.setattr(store, "begin_sync", none_left)
-    store.append([(ops.Lead(index=1, epoch=1, time=1, broker=1), None)])
+    monkeypatch.setattr(broker.store, "begin_sync", none_left)
+    broker.store.append([(ops.Lead(index=1, epoch=1, time=1, broker=1), None)])
     broker._begin_sync()
     assert broker.failure is not None
     assert "Too many open files" in broker.failure.message
     assert broker.may_beat(), "no sync runs"
-    assert data_dir.meta.suspect is None, "nothing that was written is in doubt"
+    assert broker.data_dir.meta.suspect is None, "nothing that was written is in doubt"
 
 
 @pytest.mark.asyncio
 async def test_an_answer_to_a_join_leaves_a_mark_that_is_younger_than_the_join() -> None:
     """It begins anew without its log: joining as whole, it would be elected, and all be lost."""
-    disk = MemoryDisk()
-    data_dir = DataDir.open(disk, "/b", kind="broker", broker=1)
-    store, recovered = Store.recover(disk, data_dir, 1 << 20)
-    config = BrokerConfig(id=1, data_dir=Path("/b"))
-    broker = Broker(config, data_dir, store, recovered, Story("broker-1", None, None), "i1")
-    assert data_dir.state == "whole", "so says the join that is under way"
+    broker = new_broker(MemoryDisk())
+    assert broker.data_dir.state == "whole", "so says the join that is under way"
     broker.carrier.carry_out([e.Rebuild("a partition file fails its check")])
     assert broker.begins_anew
     view = m.ClusterView(
         cluster="c", version=3, epoch=1, leader=2, isr=[1, 2], settings=Settings(), brokers=[]
     )
     broker._viewed(view, True)
-    assert data_dir.meta.suspect == "damaged"
+    assert broker.data_dir.meta.suspect == "damaged"

@@ -28,7 +28,6 @@ It does not know the log, the partitions, or what yak-zk decides.
 
 from __future__ import annotations
 
-import errno
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
@@ -40,7 +39,7 @@ import msgspec
 from yak.config import BOOT_ID_PATH
 from yak.errors import Fatal
 from yak.messages import LogState
-from yak.storage.disk import Disk
+from yak.storage.disk import SHORTAGES, Disk
 from yak.storage.faults import StorageError
 
 FORMAT: Final = 1
@@ -52,9 +51,6 @@ _SEVERITY: Final[tuple[LogState, ...]] = ("whole", "torn", "unclean", "damaged")
 #: What may lie in a directory that is not yet yak's: a mount point's own, and what a first
 #: start leaves that was killed before it wrote meta.json.
 _HARMLESS: Final = frozenset({"lost+found", "lock", "meta.json.tmp"})
-
-#: A process that can wait for room need not stop.
-_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE})
 
 
 class Running(msgspec.Struct, frozen=True):
@@ -169,7 +165,7 @@ class DataDir:
             self._save()
         except Fatal as fatal:
             cause = fatal.__cause__
-            if not isinstance(cause, OSError) or cause.errno not in _FULL:
+            if not isinstance(cause, OSError) or cause.errno not in SHORTAGES:
                 raise
             self.meta.epoch = before
             raise StorageError(f"epoch {epoch} cannot be saved: {cause.strerror}") from fatal
