@@ -71,7 +71,10 @@ def check_line(line: bytes, previous_sum: str) -> str:
 
 
 def check_order(operations: list[Operation]) -> None:
-    """Indexes without a gap, epochs and times that never fall, offsets that follow each other."""
+    """Indexes without a gap, epochs and times that never fall, offsets that follow each other.
+
+    The offsets of a topic's life: one that is made again begins anew.
+    """
     epoch = time = 0
     ends: dict[tuple[str, int], int] = {}
     for number, (line, fields, _) in enumerate(operations, 1):
@@ -86,6 +89,8 @@ def check_order(operations: list[Operation]) -> None:
             place = fields["topic"], fields["partition"]
             assert fields["offset"] == ends.get(place, 0), f"a gap in {place}: {line!r}"
             ends[place] = fields["offset"] + fields["count"]
+        elif fields["op"] == "delete_topic":  # one of its name that is made again begins at 0
+            ends = {place: end for place, end in ends.items() if place[0] != fields["topic"]}
 
 
 def read_partition(data_dir: Path, topic: str, partition: int) -> list[Operation]:
