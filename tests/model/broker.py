@@ -116,6 +116,9 @@ def _faults(scene: Scene, s: State, i: int) -> Iterator[Step]:
         damaged = replace(broker, log=(), dur=0, mark=DAMAGED)
         spent = replace(left, damages=left.damages - 1)
         yield f"b{i}'s log is damaged, it begins without", _died(s, i, damaged, spent)
+        if not scene.on("marker_told"):
+            what = f"b{i}'s log is damaged as it joins anew, and the answer takes the mark off"
+            yield what, _died(s, i, replace(damaged, mark=WHOLE), spent)
     if left.wipes:
         wiped = replace(broker, log=(), dur=0, mark=WHOLE, disk=broker.disk + 1, cluster=0)
         spent = replace(left, wipes=left.wipes - 1)

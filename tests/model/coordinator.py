@@ -41,17 +41,17 @@ Step = tuple[str, State]
 
 
 def steps(scene: Scene, s: State) -> Iterator[Step]:
-    yield from _elections(scene, s)
+    yield from elections(scene, s)
     yield from _deaths(scene, s)
     for change in s.changes:
-        yield from _isr_change(scene, s, change)
+        yield from isr_change(scene, s, change)
     yield from _stops(scene, s)
 
 
 # -- Elections ------------------------------------------------------------------------------------
 
 
-def _elections(scene: Scene, s: State) -> Iterator[Step]:
+def elections(scene: Scene, s: State) -> Iterator[Step]:
     zk = s.zk
     if zk.leader != NOBODY or zk.epoch >= scene.epochs:
         return
@@ -200,7 +200,7 @@ def _resigned(scene: Scene, s: State, lead: int) -> State:
 # -- ISR changes ----------------------------------------------------------------------------------
 
 
-def _isr_change(scene: Scene, s: State, change: Change) -> Iterator[Step]:
+def isr_change(scene: Scene, s: State, change: Change) -> Iterator[Step]:
     """It is accepted or refused; which of the two, its leader learns when it sees the document."""
     zk = s.zk
     epoch, lead, sign, f, inc = change

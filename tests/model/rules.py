@@ -56,6 +56,7 @@ RULES: Final[dict[str, str]] = {
     "other_disk": "nor is a member of the ISR that comes with another disk",
     "suspect_stays": "who is not whole stays so through its restarts, whatever it says then",
     "marker": "a broker keeps the mark on its disk until yak-zk has recorded it",
+    "marker_told": "and one that is younger than the join is not recorded by its answer",
     # Storage.
     "self_durable": "fsync=always: a leader counts itself only up to what is synced",
     "ack_durable": "fsync=always: a follower acknowledges only what is synced",

@@ -103,6 +103,21 @@ def search(scene: Scene, max_states: int = 20_000_000, max_seconds: float = 3600
     return Found("holds", len(seen), depth, time.perf_counter() - began)
 
 
+def reachable(scene: Scene) -> Iterator[State]:
+    """Every state that the scene can come to, the nearest first."""
+    start = scene.initial()
+    level, seen = [start], {hash(start)}
+    while level:
+        yield from level
+        found = []
+        for s in level:
+            for _, after in steps(scene, s):
+                if hash(after) not in seen:
+                    seen.add(hash(after))
+                    found.append(after)
+        level = found
+
+
 #: What a fault's description has in it.
 _FAULTS: Final = (
     *("killed", "loses power", "crashes", "damaged", "replaced", "for dead", "resigns"),
