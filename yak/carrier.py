@@ -231,11 +231,12 @@ class Carrier:
         if effect.truncate_to < self.store.first_index:  # cut since the core looked
             self._hang_up(effect.conn, f"operation {effect.truncate_to} is no longer in the log")
             return
-        answer = m.FollowAnswer(
-            epoch=effect.epoch,
-            truncate_to=effect.truncate_to,
-            sum=self.store.sum_before(effect.truncate_to),
-        )
+        try:
+            running = self.store.sum_before(effect.truncate_to)
+        except StorageError as error:
+            self._log_unreadable(effect.conn, error)
+            return
+        answer = m.FollowAnswer(epoch=effect.epoch, truncate_to=effect.truncate_to, sum=running)
         self._reply(effect.conn, effect.id, answer)
 
     def _carry_copy(self, effect: e.CopyEffect) -> None:
@@ -267,6 +268,11 @@ class Carrier:
         """The core must know of bytes that are no longer what was written."""
         if error.damaged:
             self._tell(e.FileDamaged(error.message))
+
+    def _log_unreadable(self, conn: int, error: StorageError) -> None:
+        self.story.tell("log_unreadable", reason=error.message)
+        self._unreadable(error)
+        self._hang_up(conn, error.message)
 
     def _install(self, effect: e.Install) -> None:
         """This life ends here; what it holds in memory is not what is on the disk any more."""
@@ -394,9 +400,7 @@ class Carrier:
         try:
             count, buffers = self.store.read_ops(effect.first, effect.last, effect.max_bytes)
         except StorageError as error:
-            self.story.tell("log_unreadable", reason=error.message)
-            self._unreadable(error)
-            self._hang_up(effect.conn, error.message)
+            self._log_unreadable(effect.conn, error)
             return
         answer = m.ReplicateAnswer(
             epoch=effect.epoch, from_=effect.first, committed=effect.committed, count=count

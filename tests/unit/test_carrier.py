@@ -287,3 +287,23 @@ async def test_other_files_that_are_written_do_not_let_the_applying_go_on(
     monkeypatch.setattr(stage.disk, "append", append)
     stage.carrier._flush()
     assert stage.told[1:] == [e.FilesStuck(None)]
+
+
+@pytest.mark.asyncio
+async def test_a_follower_that_asks_for_the_sum_of_what_is_damaged_is_hung_up_on() -> None:
+    """The core hears of it, and has the broker filled anew."""
+    stage = Stage()
+    stage.carrier.carry_out([e.AppendOp(a_lead(1)), e.AppendOp(a_topic(2))])
+    data_dir = DataDir(stage.disk, "/b", stage.carrier.data_dir.meta)
+    again, _ = Store.recover(stage.disk, data_dir, SEGMENT_BYTES)
+    stage.carrier.store = again
+    (path,) = [f"/b/oplog/{name}" for name in stage.disk.listdir("/b/oplog")]
+    stage.disk.flip(path, stage.disk.read_file(path).index(b'{"index":1'))
+    said: list[str] = []
+    connection = SimpleNamespace(close=said.append)
+    stage.carrier.server = cast("Any", SimpleNamespace(connections={7: connection}))
+    stage.carrier.carry_out([e.SendFollowAnswer(7, 0, 1, 2)])
+    (damaged,) = stage.told
+    assert isinstance(damaged, e.FileDamaged)
+    assert said == [damaged.message]
+    assert "operation 1 cannot be read" in damaged.message

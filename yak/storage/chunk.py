@@ -98,16 +98,26 @@ def walk(data: bytes, start: int = 0) -> Iterator[Step]:
         start = end
 
 
-def prove_appends(data: bytes, start: int = 0) -> int:
+class Proved(NamedTuple):
+    """Whole batches end at `end`; they hold the offsets from `first` up to, not with, `next`."""
+
+    end: int
+    first: int
+    next: int
+
+
+def prove_appends(data: bytes, start: int = 0) -> Proved:
     """Up to where these are whole batches, one after the other, with the crc that they state.
 
-    Raises BrokenLine; what is left out is at most a part at the end.  Plain rather than short:
-    it is on the road of every fetch.
+    A line is proved by its sum where the operation before it stands here, too.  Raises BrokenLine;
+    what is left out is at most a part at the end.  Plain rather than short: it is on the road of
+    every fetch.
     """
-    index, offset = 0, -1
+    index, offset, first, line = 0, -1, -1, b""
     while (newline := data.find(b"\n", start) + 1) > 0:
+        before, line = line, data[start:newline]
         try:
-            head = decode_head(data[start:newline])
+            head = decode_head(line)
         except (msgspec.MsgspecError, UnicodeDecodeError) as e:
             raise BrokenLine(f"not an operation: {e}: {data[start : start + 200]!r}") from e
         end = newline + head.size
@@ -119,8 +129,14 @@ def prove_appends(data: bytes, start: int = 0) -> int:
         if head.index <= index or (head.offset != offset and offset >= 0):
             what = f"operation {head.index} at {head.offset} follows {index} and {offset}"
             raise BrokenLine(f"byte {start}: {what}")
+        if head.op != "append":
+            raise BrokenLine(f"byte {start}: operation {head.index} is no batch: {line[:200]!r}")
+        if before and head.index == index + 1:
+            ops.check_sum(line, sum_of(before))
+        if first < 0:
+            first = head.offset
         start, index, offset = end, head.index, head.offset + head.count
-    return start
+    return Proved(start, first, offset)
 
 
 def split(data: bytes) -> list[Entry]:

@@ -96,7 +96,7 @@ class Outgoing:
             data = self._disk.pread(path, min(wanted, size - position), position)
             if not data.startswith(header):
                 raise Damaged(path, 0, f"the first line should be {header!r}")
-            end = prove_appends(data, len(header))
+            end = prove_appends(data, len(header)).end
             if end > len(header) or (end and end == size - position):
                 return data[:end]
             if len(data) >= size - position or len(data) < wanted:

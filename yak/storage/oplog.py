@@ -106,6 +106,7 @@ class OpLog:
         self.segment_bytes = segment_bytes
         self._segments = list(scan.segments)
         self._first_sum = scan.first_sum
+        self._began = scan.began
         self._tail = Tail(scan.next_index, tail_bytes)
         self._unsynced: dict[str, None] = {}
         self._names_unsynced = False
@@ -361,6 +362,8 @@ class OpLog:
             return self.sum
         if index == self.first_index:
             return self._first_sum
+        if index == self._began[0]:  # a checkpoint said it, which the log need not be read for
+            return self._began[1]
         if (held := self._tail.get(index - 1)) is not None:
             return sum_of(held[0])
         return sum_of(self.load(index - 1, index - 1, 0)[0].line)

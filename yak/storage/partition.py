@@ -265,7 +265,7 @@ class Partition:
         )
         if not data:
             return []
-        self._prove(data, segment.path, start)
+        self._prove(data, segment.path, start, (offset, next_offset))
         if next_offset == self._written_end:
             rest = max_bytes - len(data)
             return [data, *self._read_waiting(next_offset, rest, at_least_one=False)]
@@ -274,15 +274,22 @@ class Partition:
         return [data]
 
     @staticmethod
-    def _prove(data: bytes, path: str, start: int) -> None:
-        """What is sent must be what was written."""
+    def _prove(data: bytes, path: str, start: int, offsets: tuple[int, int]) -> None:
+        """What is sent must be what was written.
+
+        offsets: the one that was asked for, and the one that follows.
+        """
         try:
             proved = prove_appends(data)
         except BrokenLine as e:
             raise Damaged(path, start, str(e)) from e
-        if proved != len(data):
+        asked, following = offsets
+        if proved.end != len(data):
             what = "not the operations that were written here"
-            raise Damaged(path, start + proved, what)
+            raise Damaged(path, start + proved.end, what)
+        if proved.first > asked or proved.next != following:
+            what = f"offsets {proved.first} up to {proved.next}, not {asked} up to {following}"
+            raise Damaged(path, start, what)
 
     def find_time(self, at_ms: int) -> int | None:
         """The offset of the first operation with time >= `at_ms`."""

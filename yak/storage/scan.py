@@ -86,6 +86,7 @@ class Scan:
     next_index, sum, epochs ((epoch, first index) of each): at the end, once what `cut` removes
     is gone.
     time: of the last operation that was proved here, in ms; 0 without one.
+    began: where the scan did: the index after the checkpoint's, and the sum below it.
     segments: those that stay; `kept_bytes` of the last one, where its end is cut.
     dropped: paths of those that go, highest first.  cut_bytes: bytes of operations that go.
     behind: the log ended before the checkpoint.  why: what is wrong with the end; "" if nothing.
@@ -98,6 +99,7 @@ class Scan:
     sum: str = NO_SUM
     epochs: list[tuple[int, int]] = field(default_factory=list)
     time: int = 0
+    began: tuple[int, str] = (1, NO_SUM)
     segments: list[Segment] = field(default_factory=list)
     kept_bytes: int | None = None
     dropped: list[str] = field(default_factory=list)
@@ -176,6 +178,7 @@ def scan(
 def _begin_at(disk: Disk, log: Scan, firsts: list[int], point: Point) -> list[int]:
     """Take over what lies before the point; the files that begin at or after it."""
     log.next_index, log.sum, log.epochs = point.next_index, point.sum, list(point.epochs)
+    log.began = point.next_index, point.sum
     past = [first for first in firsts if first < point.next_index]
     rest = [first for first in firsts if first >= point.next_index]
     if point.file is None:  # they were forgotten before it, and came back with a power cut
@@ -216,7 +219,8 @@ def _past_segment(disk: Disk, log: Scan, first: int, point: Point) -> Segment:
     segment = Segment(log.directory, first, stated.sum or NO_SUM)
     if line != segment.header:
         raise Damaged(path, 0, f"the first line should be {segment.header!r}, not {line[:200]!r}")
-    segment.found(point.position if first == point.file else disk.size(path))
+    goes_on = first == point.file
+    segment.found(point.position if goes_on else disk.size(path), goes_on=goes_on)
     segment.written = disk.size(path)
     return segment
 

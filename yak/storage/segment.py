@@ -9,10 +9,12 @@ Marks are a sparse index in memory: about every MARK_BYTES, the key of an operat
 position where it begins.  So finding an operation reads at most one such stretch, and a large
 read ends at a mark without a look at the lines in between.  A file that a restart found as a
 checkpoint names it is marked from its beginning as far as somebody reads, so that a start reads
-none of it.
+none of it.  In a log's file that goes on behind the checkpoint, marks begin there: what it covers
+is read only for whoever asks for it, and where it is damaged, nothing else suffers.
 
-    Invariant: `keys` and `positions` rise together; the first mark is the first operation.
-    Invariant: the marks are complete up to `marked`; marked <= size.
+    Invariant: `keys` and `positions` rise together; the first mark is the first operation, or the
+    first behind the checkpoint.
+    Invariant: the marks are complete from there up to `marked`; marked <= size.
     Invariant: written <= size; both stand between two operations.
 
 A segment does not decide when to roll, and knows nothing of other segments.
@@ -111,11 +113,18 @@ class Segment:
         self.positions = array("q")
         self.times = array("q")
 
-    def found(self, size: int, first_time: int = 0, last_time: int = 0) -> None:
-        """The file was there at a restart, with this many bytes of whole operations."""
+    def found(
+        self, size: int, first_time: int = 0, last_time: int = 0, *, goes_on: bool = False
+    ) -> None:
+        """The file was there at a restart, with this many bytes of whole operations.
+
+        goes_on: those behind it are proved, and are what will be read.
+        """
         assert self.empty
         assert size > len(self.header)
         self.size = self.written = size
+        if goes_on:
+            self.marked = size
         self.first_time, self.last_time = first_time, last_time
 
     @property
@@ -143,7 +152,10 @@ class Segment:
         self, disk: Disk, *, key: int | None = None, position: int | None = None
     ) -> None:
         """Complete the marks up to this key or position, or to the end of what is written."""
-        is_log = self.previous_sum is not None
+        if (not self.keys or (key is not None and key < self.keys[0])) and self.size > len(
+            self.header
+        ):
+            self._mark_anew()
         while self.marked < self.written:
             if position is not None and self.marked >= position:
                 return
@@ -154,11 +166,16 @@ class Segment:
                 data = disk.pread(self.path, min(size, self.written - start), start)
                 for step in self._steps(data, start):
                     head = step.head
-                    self._mark(head.index if is_log else head.offset, start + step.start, head.time)
+                    self._mark(self._key(head), start + step.start, head.time)
                     self.marked = start + step.end
                 if self.marked == start and len(data) < size:
                     raise Damaged(self.path, start, "the file ends within an operation")
                 size *= 8  # one operation is longer than what was read
+
+    def _mark_anew(self) -> None:
+        """From the beginning: somebody asks for what a checkpoint covers."""
+        del self.keys[:], self.positions[:], self.times[:]
+        self.marked = len(self.header)
 
     def cut(self, position: int) -> None:
         """Forget what lies from `position` on; the file is the caller's to cut."""
@@ -226,10 +243,21 @@ class Segment:
         data = disk.pread(self.path, min(self._boundary(mark + 1), end) - start, start)
         size, key = 0, -1
         for step in self._steps(data, start):
+            if size and self._key(step.head) != key:
+                raise Damaged(self.path, start + size, f"{key} should stand here")
             if step.end > max_bytes and (size or not at_least_one):
                 break
             size, key = step.end, next_key(step.head)
+        else:  # the whole stretch
+            following = self.keys[mark + 1] if mark + 1 < len(self.keys) else key
+            if start + size == end:
+                following = stop[1]
+            if size != len(data) or key != following:
+                raise Damaged(self.path, start, f"up to {following} it is not what was written")
         return Extent(data[:size], key)
+
+    def _key(self, head: Head) -> int:
+        return head.offset if self.previous_sum is None else head.index
 
     def _steps(self, data: bytes, start: int) -> Iterator[Step]:
         try:

@@ -207,7 +207,11 @@ class Store:
             raise
 
     def sum_before(self, index: int) -> str:
-        return self._log.sum_before(index)
+        """The running sum of the operation before.  Raises StorageError."""
+        try:
+            return self._log.sum_before(index)
+        except (OSError, Damaged) as e:
+            raise _unreadable(f"operation {index - 1} cannot be read", e) from e
 
     def read_ops(self, first: int, last: int, max_bytes: int) -> tuple[int, list[Buffer]]:
         """How many operations fit, at least one, and their bytes.  Raises StorageError."""
