@@ -43,7 +43,7 @@ from yak.net.connection import Connection
 from yak.net.server import Server, ServerConnection
 from yak.net.tasks import spawn
 from yak.protocol import RequestDecoder
-from yak.storage.data_dir import DataDir, write_json_durably
+from yak.storage.data_dir import DataDir, check_json, write_json_durably
 from yak.storage.disk import OsDisk
 from yak.storage.story import Story, StoryHandler
 
@@ -110,13 +110,14 @@ def _load(directory: DataDir, path: str) -> Document | None:
         raise Fatal(f"{path} cannot be read: {e.strerror}; look at the disk") from e
     try:
         document = msgspec.json.decode(data, type=Document)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as e:
+        if document.format != _FORMAT:
+            raise Fatal(
+                f"{path} has format {document.format}, this version of yak reads {_FORMAT}: start "
+                "the yak that wrote it"
+            )
+        check_json(data)
+    except (msgspec.MsgspecError, ValueError) as e:
         raise Fatal(f"{path} is not what yak-zk writes there: {e}; bring a good copy back") from e
-    if document.format != _FORMAT:
-        raise Fatal(
-            f"{path} has format {document.format}, this version of yak reads {_FORMAT}: start the "
-            "yak that wrote it"
-        )
     return document
 
 

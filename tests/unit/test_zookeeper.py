@@ -14,6 +14,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from tests.support.documents import agreed
+from tests.support.memory_disk import MemoryDisk
 from yak import messages as m
 from yak import zookeeper
 from yak.config import CoordinatorConfig, Limits, Settings
@@ -22,6 +24,7 @@ from yak.model import Address, parse_address
 from yak.net.connection import Connection
 from yak.net.server import Server, ServerConnection
 from yak.protocol import RequestDecoder
+from yak.storage.data_dir import DataDir
 
 PATIENCE_S = 20.0
 #: A session that outlasts any of these tests, and one that is over soon.
@@ -471,3 +474,18 @@ def test_what_cannot_be_saved_is_not_told_and_ends_the_process(
     (error,) = caught.value.exceptions
     assert isinstance(error, Fatal)
     assert "No space left" in error.message
+
+
+def test_one_bit_flipped_at_every_byte_of_the_state_is_refused(tmp_path: Path) -> None:
+    """Another leader, epoch or ISR would be believed by everybody."""
+    disk, path = MemoryDisk(), "/zk/state.json"
+    directory = DataDir.open(disk, "/zk", kind="zookeeper")
+    zookeeper._save(directory, path, agreed())
+    assert zookeeper._load(directory, path) == agreed()
+    for position in range(len(disk.read_file(path))):
+        for bit in range(8):
+            disk.flip(path, position, 1 << bit)
+            with pytest.raises(Fatal, match=r"state\.json"):
+                zookeeper._load(directory, path)
+            disk.flip(path, position, 1 << bit)
+    assert zookeeper._load(directory, path) == agreed()

@@ -3,11 +3,14 @@
     data/broker-1/lock         held by the process that runs here, for as long as it lives
     data/broker-1/meta.json    {"format":1,"kind":"broker","broker":1,"cluster":"…","disk":"…",
                                 "epoch":3,"suspect":null,
-                                "running":{"inc":"…","boot_id":"…","fsync":"always"}}
+                                "running":{"inc":"…","boot_id":"…","fsync":"always"},
+                                "crc":"9ae0daaf"}
 
 Rules:
 
 * meta.json is replaced whole and durably, before anything that depends on it happens.
+* `crc`, always last, is CRC-32C of all that stands before its comma (in yak-zk's state.json, too):
+  a digit that changed would be another epoch or another disk, and nobody would notice.
 * A directory belongs to one kind of process, one broker id, and once it has joined, one cluster.
   Anything else, and a directory with other things in it, is refused with one line.
 * `running` is there from `mark_running` to `mark_stopped`.  Found at the start, the last run did
@@ -37,12 +40,14 @@ from typing import Any, Final, Literal, TypeAlias
 import msgspec
 
 from yak.config import BOOT_ID_PATH
+from yak.core.ops import crc_of
 from yak.errors import Fatal
 from yak.messages import LogState
 from yak.storage.disk import SHORTAGES, Disk
 from yak.storage.faults import StorageError
 
 FORMAT: Final = 1
+_CRC_TAIL_BYTES: Final = len(b',\n  "crc": "00000000"\n}\n')
 
 Kind: TypeAlias = Literal["broker", "zookeeper"]
 
@@ -91,8 +96,23 @@ def worse(one: LogState, other: LogState) -> LogState:
 
 
 def write_json_durably(disk: Disk, path: str, content: Any) -> None:
-    """Replace a file by this JSON: after a stop of any kind the old one or the new one is there."""
-    disk.write_durably(path, msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n")
+    """Replace a file by this JSON object and its crc.
+
+    After a stop of any kind the old one or the new one is there.
+    """
+    head = msgspec.json.format(msgspec.json.encode(content), indent=2)[:-2]
+    disk.write_durably(path, head + _crc_tail(head))
+
+
+def check_json(data: bytes) -> None:
+    """Raises ValueError where it is not, byte for byte, what `write_json_durably` wrote."""
+    tail = _crc_tail(data[:-_CRC_TAIL_BYTES])
+    if data[-_CRC_TAIL_BYTES:] != tail:
+        raise ValueError(f"it does not end with its crc, which would be {tail[-12:-4].decode()!r}")
+
+
+def _crc_tail(head: bytes) -> bytes:
+    return b',\n  "crc": "%s"\n}\n' % crc_of(head).encode()
 
 
 def read_boot_id(path: str = BOOT_ID_PATH) -> str:
@@ -317,8 +337,10 @@ def _read_meta(disk: Disk, file: str) -> Meta:
                 f"{file}: format {version}, but this version of yak reads format {FORMAT}; "
                 "start the yak that wrote it, or give another directory with --data-dir"
             )
-        return msgspec.json.decode(data, type=Meta)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as e:
+        meta = msgspec.json.decode(data, type=Meta)
+        check_json(data)
+        return meta
+    except (msgspec.MsgspecError, ValueError) as e:
         raise Fatal(
             f"{file}: not what yak writes there: {e}; keep the directory, and copy meta.json "
             "back from a backup, or start with a new directory, which the leader fills"
