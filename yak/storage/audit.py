@@ -4,14 +4,19 @@
                          do not fall, bodies have their crc, offsets have no gap
     of a partition file  bodies, offsets; and each batch is, byte for byte, the log's, as far as
                          the log still has it
-    of a checkpoint      its crc; and that the log has its sum at its index
+    of a checkpoint      its crc; that the log has its sum at its index, and reaches so far
+    of meta.json         its crc
 
 Rules:
 
 * A `Fault` names the file, the position, and the lines that disagree.  Reading goes on with the
   next file: one fault hides no other.
 * An unfinished operation at the very end of a log or a partition is no fault: a broker writes it
-  just now, or was killed while it did.  Neither is a partition that ends before the log.
+  just now, or was killed while it did.  Neither is a partition that ends before the log.  One that
+  is all there and wrong is a fault, though a start would cut it; so is a log that ends before what
+  a partition file or the checkpoint has of it.
+* Of what the log does not have any more, a partition file's lines are proved by one another, where
+  they follow each other: else by their index, offset, size and crc alone.
 * A broker that runs may write, cut, trim and delete meanwhile: its partition files are read as far
   as they reached before its log was read, and a file that is gone is passed over.
 
@@ -22,6 +27,7 @@ files are proved by one another, hence more than 400 lines.
 from __future__ import annotations
 
 import os
+import re
 from array import array
 from collections.abc import Sequence
 from contextlib import suppress
@@ -36,13 +42,17 @@ from yak.core import ops
 from yak.core.ops import BrokenLine
 from yak.model import TopicPartition
 from yak.storage import checkpoint as checkpoints
+from yak.storage.chunk import sum_of
+from yak.storage.data_dir import check_json
 from yak.storage.faults import Damaged
-from yak.storage.segment import Header, Segment, first_of
+from yak.storage.segment import Header, Segment, file_name, first_of
 
 #: How much of a line a fault shows.
 SHOWN_BYTES: Final = 300
 #: Said of a partition file; at the end of the last one it is no fault.
 CUT_OFF: Final = "the file ends within a batch"
+#: The same where it may not.
+SHORT: Final = "the file ends within a batch that the checkpoint names"
 
 
 class Line(msgspec.Struct):
@@ -61,6 +71,8 @@ class Line(msgspec.Struct):
 
 
 _decode: Final = msgspec.json.Decoder(Line).decode
+#: A line that is all there, and does not end as one.
+_WHOLE: Final = re.compile(rb',"sum":"[0-9a-f]{8}"\}.', re.DOTALL)
 
 
 class Fault(NamedTuple):
@@ -80,6 +92,7 @@ class Audit:
     places: of each file of the log: (its first index, its path, the positions of its lines).
     epochs: of each operation.  leads: epoch -> (broker, index).  shown: the highest index that a
     partition file or the checkpoint holds.  size: bytes that were read.
+    named: of each partition file, the bytes that the checkpoint names.
     torn: what is said of the log's end, where it is not whole; no fault.
     """
 
@@ -91,6 +104,7 @@ class Audit:
     places: list[tuple[int, Path, array[int]]] = field(default_factory=list)
     leads: dict[int, tuple[int, int]] = field(default_factory=dict)
     files: dict[str, Path] = field(default_factory=dict)
+    named: dict[str, int] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
     shown: int = 0
     records: int = 0
@@ -119,6 +133,7 @@ def audit(path: Path) -> Audit:
     found = Audit(path)
     checkpoint = _read(found, path / checkpoints.FILE_NAME)
     sizes = _partition_files(path / "topics")
+    _audit_meta(found)
     _audit_log(found)
     _audit_checkpoint(found, checkpoint)
     for where, files in sizes.items():
@@ -151,6 +166,16 @@ def _partition_files(topics: Path) -> dict[TopicPartition, list[_File]]:
     return found
 
 
+def _audit_meta(found: Audit) -> None:
+    path = found.path / "meta.json"
+    data = _read(found, path)
+    try:
+        check_json(data or b"")
+    except ValueError as e:
+        if data is not None:
+            found.faults.append(Fault(str(path), str(e), [shown(data[-200:])]))
+
+
 # -- one broker's log -----------------------------------------------------------------------------
 
 
@@ -175,11 +200,12 @@ def _audit_log(found: Audit) -> None:
         running, end, why = _walk_segment(found, path, data, start, running, offsets)
         if not why:
             continue
-        if is_last and not _something_follows(data, end):
+        if is_last and _is_unfinished(found, data, end):
             found.torn = f"{path}, byte {end}: {why}; {len(data) - end} bytes at the end"
         else:
             raw = data[end : data.find(b"\n", end) + 1 or None]
-            found.faults.append(Fault(f"{path}, byte {end}", why, [shown(raw)]))
+            before = [shown_line(found, found.next - 1)] if found.sums else []
+            found.faults.append(Fault(f"{path}, byte {end}", why, [*before, shown(raw)]))
         for rest in paths[number + 1 :]:
             found.faults.append(Fault(str(rest), f"it cannot be proved behind {path.name}", []))
         return
@@ -261,18 +287,16 @@ def _wrong_batch(body: bytes, line: Line, offsets: dict[TopicPartition, int]) ->
     return ""
 
 
-def _something_follows(data: bytes, end: int) -> bool:
-    """Whether whole operations come behind what is broken."""
-    after = data.find(b"\n", end) + 1
-    while after and after < len(data):
-        newline = data.find(b"\n", after) + 1
-        try:
-            _decode(data[after:newline])
-        except (msgspec.MsgspecError, UnicodeDecodeError):
-            after = newline
-            continue
-        return bool(newline)
-    return False
+def _is_unfinished(found: Audit, data: bytes, start: int) -> bool:
+    """Whether the rest is the beginning of an operation, and no more of it was ever written."""
+    newline = data.find(b"\n", start) + 1
+    if newline:
+        with suppress(BrokenLine, msgspec.MsgspecError, UnicodeDecodeError):
+            ops.check_sum(data[start:newline], found.sum_at(found.next - 1) or ops.NO_SUM)
+            return newline + _decode(data[start:newline]).size > len(data)
+        return False
+    begins = b'{"index":%d,"epoch":' % found.next
+    return data[start:].startswith(begins[: len(data) - start]) and not _WHOLE.search(data, start)
 
 
 # -- one broker's checkpoint and partition files --------------------------------------------------
@@ -291,6 +315,12 @@ def _audit_checkpoint(found: Audit, data: bytes | None) -> None:
         found.faults.append(Fault(str(path), e.what, []))
         return
     found.shown = checkpoint.index
+    for row in checkpoint.partitions:
+        for one in row.segments:
+            found.named[f"{row.topic}/{row.partition}/{file_name(one.first)}"] = one.size
+    if found.places and not found.faults and checkpoint.index >= found.next:
+        what = f"it is at operation {checkpoint.index}, but the log ends at {found.next - 1}"
+        found.faults.append(Fault(str(path), what, []))
     stated = found.sum_at(checkpoint.index)
     if stated is not None and stated != checkpoint.sum:
         what = f"at operation {checkpoint.index} it has the sum {checkpoint.sum}, the log {stated}"
@@ -307,7 +337,10 @@ def _audit_partition(found: Audit, where: TopicPartition, files: Sequence[_File]
         if offset not in (-1, first):
             what = f"it begins with offset {first} where {offset} is next"
             found.faults.append(Fault(str(path), what, []))
+        name = f"{where[0]}/{where[1]}/{path.name}"
         offset, index, fault = _walk_file(found, where, path, data, first, index)
+        if fault is not None and fault.what == CUT_OFF and len(data) <= found.named.get(name, 0):
+            fault = fault._replace(what=SHORT)
         torn = number == len(files) and fault is not None and fault.what == CUT_OFF
         if fault is not None and not torn:
             found.faults.append(fault)
@@ -324,7 +357,7 @@ def _walk_file(
     if not data.startswith(header):
         what = f"it does not begin with {header.decode().rstrip()}"
         return offset, index, Fault(str(path), what, [shown(data[: data.find(b"\n") + 1])])
-    start = len(header)
+    start, last = len(header), b""
     while start < len(data):
         newline = data.find(b"\n", start) + 1
         raw = data[start : newline or None]
@@ -350,18 +383,30 @@ def _walk_file(
             why = f"operation {line.index} after operation {index}"
         if why:
             return offset, index, Fault(at, why, [shown(raw)])
-        fault = _unlike_the_log(found, line, raw, at)
+        fault = _unlike_the_log(found, line, raw, at) or _unlike_the_last(
+            line, raw, index, last, at
+        )
         if fault is not None:
             return offset, index, fault
-        offset, index, start = line.offset + line.count, line.index, end
+        offset, index, start, last = line.offset + line.count, line.index, end, raw
     return offset, index, None
+
+
+def _unlike_the_last(line: Line, raw: bytes, index: int, last: bytes, at: str) -> Fault | None:
+    """Whether it follows from the line before it in the file, where that is the log's, too."""
+    if last and line.index == index + 1:
+        try:
+            ops.check_sum(raw, sum_of(last))
+        except BrokenLine as e:
+            return Fault(at, str(e), [shown(last), shown(raw)])
+    return None
 
 
 def _unlike_the_log(found: Audit, line: Line, raw: bytes, at: str) -> Fault | None:
     """Whether the log has these very bytes, where it has this operation."""
     before = found.sum_at(line.index - 1)
     if before is None or line.index >= found.next:
-        if line.index >= found.next and not found.torn and not found.faults:
+        if line.index >= found.next and not found.faults:
             what = f"operation {line.index}, but the log ends at {found.next - 1}"
             return Fault(at, what, [shown(raw)])
         return None
