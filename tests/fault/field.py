@@ -88,6 +88,7 @@ class Field:
             self.process(number).signal(signal.SIGKILL)
         for number in numbers:
             self.process(number).kill()
+            self._look_at_door(number)
 
     def terminate(self, *numbers: int) -> None:
         """SIGTERM; `ended_in_order` waits for what it leads to."""
@@ -103,6 +104,7 @@ class Field:
         for number in numbers:
             process = self.process(number)
             code = process.wait(PATIENCE_S)
+            self._look_at_door(number)
             unborn = code == -signal.SIGTERM and "listening" not in process.stdout()
             excused = unborn or self._may_end[number] > 0
             assert code == 0 or excused, f"{name(number)} ended with {code} on SIGTERM"
@@ -153,13 +155,21 @@ class Field:
     # -- how it stands -----------------------------------------------------------------------------
 
     def look(self) -> None:
-        """Raises AssertionError where a process has ended that should not have."""
+        """Keeps doors in step with processes.
+
+        Raises AssertionError where a process has ended that should not have.
+        """
         for number in self.everyone:
+            self._look_at_door(number)
             process = self.process(number)
             if process.running or self.may_be_down(number):
                 continue
             code, said = process.popen.returncode, process.stderr()[-SAID:]
             raise AssertionError(f"{name(number)} ended by itself, with {code}: {said}")
+
+    def _look_at_door(self, number: int) -> None:
+        process = self.process(number)
+        self.roads.answers(number, whether=process.running and "listening" in process.stdout())
 
     def leader(self) -> int | None:
         return self.cluster.leader()

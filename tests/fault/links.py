@@ -65,7 +65,7 @@ def _doors_apart(field: Field, apart: Spaces) -> None:
     for broker in field.brokers:
         cluster.addresses[broker] = apart.address(broker)
         for number, post in [*apart.hosts.items(), (CLIENTS, apart.yard)]:
-            if number not in (broker, ZK):
+            if number != broker:
                 field.roads.door(
                     post, apart.door(broker), number, broker, partial(apart.address, broker)
                 )

@@ -9,6 +9,7 @@ A broker's id names it, yak-zk is 0, all clients together are -1.  Rules:
 * Each direction of each pair has its own effects; what several ask for adds up.
 * Bytes that are held are not lost: TCP would send them again.  So is the end of a connection: who
   is cut off from a process that dies does not learn of it.
+* A door to a process that is gone refuses connections, as the process's own port would.
 * A door of a broker whom all others dial by one address learns who dials from the first frame: a
   follower's is `follow`, and names it.  Whoever sends another is a client.
 
@@ -34,6 +35,7 @@ from tests.support.wire import Address
 
 T = TypeVar("T")
 Pair = tuple[int, int]
+Accepted = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]]
 
 #: yak-zk among the processes.
 ZK: Final = 0
@@ -70,7 +72,7 @@ class Post(threading.Thread):
         super().__init__(name=name, daemon=True)
         self.loop = asyncio.new_event_loop()
         self.changed = asyncio.Event()
-        self.servers: list[asyncio.Server] = []
+        self.doors: list[Door] = []
         self._apart = apart
         self._ready = threading.Event()
         self._error: OSError | None = None
@@ -115,8 +117,9 @@ class Post(threading.Thread):
 
     def close(self) -> None:
         async def end() -> None:
-            for server in self.servers:
-                server.close()
+            for door in self.doors:
+                await door.close()
+                door.reserved.close()
             rest = asyncio.all_tasks() - {asyncio.current_task()}
             for task in rest:
                 task.cancel()
@@ -127,6 +130,35 @@ class Post(threading.Thread):
             self.loop.call_soon_threadsafe(self.loop.stop)
             self.join(POST_S)
         self.loop.close()
+
+
+class Door:
+    """Open or closed, its port is its own."""
+
+    def __init__(self, at: Address, accepted: Accepted) -> None:
+        self.reserved = _bound(at)
+        self.address: Address = self.reserved.getsockname()
+        self._accepted = accepted
+        self._server: asyncio.Server | None = None
+
+    async def open(self) -> None:
+        if self._server is None:
+            listener = _bound(self.address)
+            self._server = await asyncio.start_server(self._accepted, sock=listener)
+
+    async def close(self) -> None:
+        """Who dials is refused; connections that exist go on."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+
+
+def _bound(at: Address) -> socket.socket:
+    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.bind(at)
+    return sock
 
 
 def unshare_net() -> None:
@@ -152,6 +184,8 @@ class Roads:
         #: Connections that were ever made, by (who dialled, whom).
         self.dialled: dict[Pair, int] = {}
         self._posts: list[Post] = []
+        self._doors: dict[int, list[tuple[Post, Door]]] = {}
+        self._open: dict[int, bool] = {}
         self._effects: dict[Pair, tuple[Effect, ...]] = {}
 
     def post(self, name: str, *, apart: bool = False) -> Post:
@@ -178,13 +212,23 @@ class Roads:
             with contextlib.suppress(OSError, asyncio.CancelledError):
                 await Connection(self, post, dialler, target).carry(reader, writer, where())
 
-        async def listen() -> Address:
-            server = await asyncio.start_server(accepted, *at)
-            post.servers.append(server)
-            host, port = server.sockets[0].getsockname()[:2]
-            return host, port
+        async def make() -> Door:
+            door = Door(at, accepted)
+            await door.open()
+            return door
 
-        return post.call(listen())
+        door = post.call(make())
+        post.doors.append(door)
+        self._doors.setdefault(target, []).append((post, door))
+        return door.address
+
+    def answers(self, target: int, *, whether: bool) -> None:
+        """Whether its doors are open: those to a process that is gone refuse, as its port does."""
+        if self._open.get(target, True) == whether:
+            return
+        self._open[target] = whether
+        for post, door in self._doors.get(target, ()):
+            post.call(door.open() if whether else door.close())
 
     # -- what happens on them ----------------------------------------------------------------------
 

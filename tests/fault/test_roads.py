@@ -160,6 +160,19 @@ def test_reset_and_half_open(roads: Roads, echo: Echo) -> None:
             sock.recv(1)
 
 
+def test_a_door_to_nobody_refuses_and_keeps_its_port(roads: Roads, echo: Echo) -> None:
+    door = roads.door(roads.post("p"), ("127.0.0.1", 0), 1, 2, lambda: echo.address)
+    with socket.create_connection(door, timeout=SOON_S) as sock:
+        assert hears(sock, b"a")
+        roads.answers(2, whether=False)
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(door, timeout=SOON_S)
+        assert hears(sock, b"b"), "what is open is not the door's"
+    roads.answers(2, whether=True)
+    with socket.create_connection(door, timeout=SOON_S) as sock:
+        assert hears(sock, b"c")
+
+
 @pytest.mark.parametrize(
     ("header", "who"),
     [
