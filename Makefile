@@ -17,7 +17,7 @@ FSYNC  ?=
 OPTIONS = $(if $(SEED),--seed $(SEED)) $(if $(FSYNC),--fsync $(FSYNC))
 SOURCES := yak tests scripts
 
-.PHONY: help demo test check format sim model fault soak clean
+.PHONY: help demo test check format sim model kills fault soak clean
 
 help:
 	@echo "make demo     a cluster, a real file, and the leader dies: under a minute"
@@ -26,6 +26,7 @@ help:
 	@echo "make format   what can be put right by itself"
 	@echo "make sim      the simulator: SEED=7 repeats one run, SEEDS=1000 tries that many"
 	@echo "make model    the rules of safety, searched: every run of a small cluster, half an hour"
+	@echo "make kills    killed at every system call that changes the disk, restarted from each leftover"
 	@echo "make fault    five minutes of faults on real processes (MINUTES, SEED, FSYNC): nothing lost"
 	@echo "make soak     an hour of a real cluster's life, then one of faults (MINUTES, SEED, FSYNC)"
 	@echo "make clean    removes what these made"
@@ -61,6 +62,9 @@ sim: $(STAMP)
 
 model: $(STAMP)
 	$(BIN)/python -m tests.model --suite
+
+kills: $(STAMP)
+	$(BIN)/python -m tests.kills
 
 fault: $(STAMP)
 	$(BIN)/python -m tests.fault --minutes $(or $(MINUTES),5) $(OPTIONS)

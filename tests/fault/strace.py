@@ -16,12 +16,15 @@ import functools
 import shutil
 import subprocess
 import tempfile
+from pathlib import Path
 from typing import Final
 
-from tests.support.process import wait_until
+from tests.support.process import PATIENCE_S, wait_until
 
 #: What makes bytes durable in yak: storage/disk.py has no other door.
 SYNCS: Final = "fsync,fdatasync,syncfs"
+#: Notes for nobody.
+NOTHING: Final = Path("/dev/null")
 #: Strace itself ends within this, on a machine that does other things too.
 END_S: Final = 10.0
 
@@ -29,11 +32,18 @@ END_S: Final = 10.0
 class Injected:
     """Something that is done to calls of one process."""
 
-    def __init__(self, pid: int, calls: str, what: str) -> None:
-        """calls: "fsync,fdatasync"; what: "error=EIO", "delay_enter=5000000" (µs), ..."""
-        argv = ["strace", "-f", "-p", str(pid), "-e", f"trace={calls}"]
+    def __init__(
+        self, pid: int, calls: str, what: str = "", *, which: str = "", notes: Path = NOTHING
+    ) -> None:
+        """calls: "fsync,fdatasync"; what: "error=EIO", "delay_enter=5000000" (µs), ...
+
+        which: of them, those to which it is done (all).  notes: where all of them are noted.
+        """
+        argv = ["strace", "-f", "-y", "-p", str(pid), "-e", f"trace={calls}"]
+        if what:
+            argv += ["-e", f"inject={which or calls}:{what}"]
         # -o: its notes of the calls; stderr is left to what it says about itself.
-        argv += ["-e", f"inject={calls}:{what}", "-o", "/dev/null"]
+        argv += ["-o", str(notes)]
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 -- held as long as strace runs
         self._strace = subprocess.Popen(
             argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self._said
@@ -58,6 +68,10 @@ class Injected:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def wait_end(self) -> None:
+        """Until the process has ended, and its last call is noted."""
+        self._strace.wait(PATIENCE_S)
 
     def close(self) -> None:
         """Let go of the process; twice is fine."""

@@ -15,6 +15,7 @@ Rules:
   just now, or was killed while it did.  Neither is a partition that ends before the log.  One that
   is all there and wrong is a fault, though a start would cut it; so is a log that ends before what
   a partition file or the checkpoint has of it.
+* What a full copy is about to replace is not looked at: it may be half gone.
 * Of what the log does not have any more, a partition file's lines are proved by one another, where
   they follow each other: else by their index, offset, size and crc alone.
 * A broker that runs may write, cut, trim and delete meanwhile: its partition files are read as far
@@ -43,6 +44,7 @@ from yak.core.ops import BrokenLine
 from yak.model import TopicPartition
 from yak.storage import checkpoint as checkpoints
 from yak.storage.chunk import sum_of
+from yak.storage.copy import INSTALLING
 from yak.storage.data_dir import check_json
 from yak.storage.faults import Damaged
 from yak.storage.segment import Header, Segment, file_name, first_of
@@ -93,7 +95,8 @@ class Audit:
     epochs: of each operation.  leads: epoch -> (broker, index).  shown: the highest index that a
     partition file or the checkpoint holds.  size: bytes that were read.
     named: of each partition file, the bytes that the checkpoint names.
-    torn: what is said of the log's end, where it is not whole; no fault.
+    torn: what is said of the log's end, where it is not whole, or of a copy that waits for the next
+    start; no fault.
     """
 
     path: Path
@@ -131,6 +134,12 @@ class Audit:
 def audit(path: Path) -> Audit:
     """Read all of a broker's data directory.  What is wrong is in `faults`."""
     found = Audit(path)
+    if (path / INSTALLING).is_dir():
+        _audit_meta(found)
+        found.torn = (
+            f"{path / INSTALLING}: a full copy; the next start puts it in place of the rest"
+        )
+        return found
     checkpoint = _read(found, path / checkpoints.FILE_NAME)
     sizes = _partition_files(path / "topics")
     _audit_meta(found)
@@ -315,6 +324,8 @@ def _audit_checkpoint(found: Audit, data: bytes | None) -> None:
         found.faults.append(Fault(str(path), e.what, []))
         return
     found.shown = checkpoint.index
+    if not found.places and checkpoint.log_file is None:  # a full copy, and nothing since
+        found.first, found.first_sum = checkpoint.index + 1, checkpoint.sum
     for row in checkpoint.partitions:
         for one in row.segments:
             found.named[f"{row.topic}/{row.partition}/{file_name(one.first)}"] = one.size

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tests.support.annals import annals
 from tests.support.store_life import Life
 from yak.storage.audit import audit
+from yak.storage.checkpoint import FILE_NAME, decode, encode
 from yak.storage.disk import OsDisk
 
 OPERATIONS = 60
@@ -73,6 +75,30 @@ def test_a_checkpoint_that_the_log_does_not_know_is_a_fault(tmp_path: Path) -> N
     data[len(data) // 2] ^= 1
     checkpoint.write_bytes(data)
     assert [f.what for f in audit(home).faults] == ["it does not have the crc that it states"]
+
+
+def test_a_log_that_begins_behind_a_full_copy_is_empty_and_no_fault(tmp_path: Path) -> None:
+    home = lived(tmp_path / "b", checkpoint_at=OPERATIONS)
+    for path in files(home / "oplog"):
+        path.unlink()
+    assert audit(home).faults, "the checkpoint names a file of the log"
+    checkpoint = decode((home / FILE_NAME).read_bytes(), FILE_NAME)
+    copied = msgspec.structs.replace(checkpoint, log_file=None, log_position=0)
+    (home / FILE_NAME).write_bytes(encode(copied))
+    found = audit(home)
+    assert found.faults == []
+    assert found.next == OPERATIONS + 1
+
+
+def test_what_a_full_copy_is_about_to_replace_may_be_half_gone(tmp_path: Path) -> None:
+    """Killed between the copy's last byte and the start that puts it in its place."""
+    home = lived(tmp_path / "b", checkpoint_at=20)
+    (home / "oplog").rename(home / "removed")
+    assert audit(home).faults
+    (home / "installing").mkdir()
+    found = audit(home)
+    assert found.faults == []
+    assert "installing: a full copy" in found.torn
 
 
 def test_a_partition_file_ahead_of_the_log_is_a_fault_and_one_behind_it_is_none(
