@@ -52,7 +52,7 @@ def main() -> int:
 
 
 def _room() -> str | None:
-    """In memory, where that can be: a kill takes nothing of what was written, and syncs are free."""
+    """In memory, where that can be: a kill takes nothing that was written, and syncs are free."""
     memory = "/dev/shm"
     return memory if os.access(memory, os.W_OK | os.X_OK) else None
 
