@@ -270,6 +270,7 @@ class Carrier:
             self._tell(e.FileDamaged(error.message))
 
     def _log_unreadable(self, conn: int, error: StorageError) -> None:
+        """A follower cannot be served."""
         self.story.tell("log_unreadable", reason=error.message)
         self._unreadable(error)
         self._hang_up(conn, error.message)

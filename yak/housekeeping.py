@@ -47,6 +47,9 @@ class Keeper(Protocol):
 
     def log_cut(self, first: int) -> None: ...
 
+    def file_damaged(self, reason: str) -> None:
+        """A file does not hold what was written to it."""
+
     def sync_failed(self, error: OSError) -> None:
         """The disk failed to make something durable: stop at once."""
 
@@ -99,6 +102,8 @@ class Housekeeper:
         try:
             self._job = self._store.begin_checkpoint(self._keeper.state())
         except StorageError as error:
+            if error.damaged:
+                self._keeper.file_damaged(error.message)
             self._later(error.message)
             return
         self._steps = self._job.steps()

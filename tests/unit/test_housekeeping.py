@@ -16,6 +16,7 @@ from yak import housekeeping
 from yak.config import Limits
 from yak.core.state import State
 from yak.housekeeping import Housekeeper
+from yak.storage.faults import Damaged
 from yak.storage.story import Story
 
 HISTORY = annals(110, seed=184)
@@ -42,6 +43,7 @@ class House:
         self.told = io.StringIO()
         self.failed: list[OSError] = []
         self.cut: list[int] = []
+        self.damaged: list[str] = []
         self.pin: int | None = None
         wanted = {"checkpoint_bytes": MANY, "checkpoint_operations": MANY, "trash_ms": 10**6}
         story = Story("broker-1", None, self.told)
@@ -54,6 +56,9 @@ class House:
 
     def wanted(self) -> int:
         return self.life.store.next_index
+
+    def file_damaged(self, reason: str) -> None:
+        self.damaged.append(reason)
 
     def pinned(self) -> int:
         return self.life.store.checkpoint if self.pin is None else self.pin
@@ -108,6 +113,26 @@ async def test_one_is_begun_after_so_many_bytes() -> None:
         house.life.run(HISTORY, upto)
     house.keeper.look()
     await house.until_made(upto)
+    await house.keeper.close()
+
+
+@pytest.mark.asyncio
+async def test_a_log_that_was_changed_is_told_and_no_checkpoint_is_begun(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its end cannot be found: who went on as if nothing were would never make one again."""
+    house = House(checkpoint_operations=40)
+    house.life.run(HISTORY, 40)
+
+    def place_of(next_index: int) -> None:
+        raise Damaged("/data/oplog/1", 23, "not an operation")
+
+    monkeypatch.setattr(house.life.store._log, "place_of", place_of)
+    house.keeper.look()
+    assert house.damaged
+    assert "not an operation" in house.damaged[0]
+    assert "checkpoint_waits" in house.told.getvalue()
+    assert not house.failed
     await house.keeper.close()
 
 

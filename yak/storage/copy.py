@@ -84,19 +84,22 @@ class Outgoing:
         name = f"{self._path}/topics/{topic}/{partition}/{file_name(first)}"
         at = self._trash.where(name, self._checkpoint.index)
         try:
-            return self._read_whole(at, first, position, size, max_bytes)
+            return self._read_whole(at, file, position, size, max_bytes)
         except (OSError, Damaged, BrokenLine) as e:
             damaged = not isinstance(e, OSError)
             raise StorageError(f"{topic}/{partition} cannot be copied: {e}", damaged=damaged) from e
 
-    def _read_whole(self, path: str, first: int, position: int, size: int, wanted: int) -> bytes:
+    def _read_whole(
+        self, path: str, file: tuple[str, int, int], position: int, size: int, wanted: int
+    ) -> bytes:
+        topic, partition, first = file
         header = Segment("", first).header if position == 0 else b""
         wanted = max(wanted, len(header), 1)  # whatever was asked for is no damage of this file
         while True:
             data = self._disk.pread(path, min(wanted, size - position), position)
             if not data.startswith(header):
                 raise Damaged(path, 0, f"the first line should be {header!r}")
-            end = prove_appends(data, len(header)).end
+            end = prove_appends(data, topic, partition, len(header)).end
             if end > len(header) or (end and end == size - position):
                 return data[:end]
             if len(data) >= size - position or len(data) < wanted:

@@ -14,7 +14,8 @@ Rules:
 * Where the disk refuses a flush, the file is cut back, what waits goes on waiting and being
   served, and a later flush tries again: what is committed is never refused.
 * A file is made by the first flush that has something for it.
-* What is read from a file is proved before it is sent: each body against its crc.
+* What is read from a file is proved before it is sent, as far as chunk.py can: each body against
+  its crc, each line as one of this partition.
 * What `trim` frees is not removed here: its paths are handed back, for the trash.
 * `row` is the partition as a checkpoint has it, and `restored` makes it again from that.
 
@@ -129,6 +130,8 @@ class Partition:
     ) -> None:
         self._disk = disk
         self._directory = directory
+        topic, number = directory.split("/")[-2:]
+        self._name = topic, int(number)
         self._unsynced = unsynced if unsynced is not None else Unsynced()
         self._segments: list[Segment] = []
         self._waiting: list[_Waiting] = []
@@ -273,14 +276,14 @@ class Partition:
             self._remember(next_offset, start + len(data))
         return [data]
 
-    @staticmethod
-    def _prove(data: bytes, path: str, start: int, offsets: tuple[int, int]) -> None:
+    def _prove(self, data: bytes, path: str, start: int, offsets: tuple[int, int]) -> None:
         """What is sent must be what was written.
 
-        offsets: the one that was asked for, and the one that follows.
+        offsets: the one that was asked for, and the one that follows: a line that was changed may
+        have misled the search for them.
         """
         try:
-            proved = prove_appends(data)
+            proved = prove_appends(data, *self._name)
         except BrokenLine as e:
             raise Damaged(path, start, str(e)) from e
         asked, following = offsets

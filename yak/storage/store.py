@@ -207,7 +207,7 @@ class Store:
             raise
 
     def sum_before(self, index: int) -> str:
-        """The running sum of the operation before.  Raises StorageError."""
+        """The running sum of the operation before `index`.  Raises StorageError."""
         try:
             return self._log.sum_before(index)
         except (OSError, Damaged) as e:
@@ -347,7 +347,7 @@ class Store:
         """A job whose steps make a checkpoint of all that is applied.  One at a time.
 
         state: as it is at that very index.  Raises StorageError where the disk does not take
-        what waits; then it is too early.
+        what waits, or does not give back the log's end; then it is too early.
         """
         assert state.index == self._applied, (state.index, self._applied)
         self.flush()
@@ -357,8 +357,11 @@ class Store:
             if partition.next_offset
         ]
         index, epochs = state.index, list(self._log.epochs)
-        running = self._log.sum_before(index + 1)
-        file, position = self._log.place_of(index + 1)
+        running = self.sum_before(index + 1)
+        try:
+            file, position = self._log.place_of(index + 1)
+        except (OSError, Damaged) as e:
+            raise _unreadable(f"the end of operation {index} cannot be found", e) from e
 
         def head(snapshot: Snapshot) -> Checkpoint:
             return Checkpoint(
