@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from tests.sim.clock import Loop, Scheduler, running
 from tests.sim.disk import SimDisk, WatchedStore
 from tests.sim.net import Server, ServerEnd, Wire
+from tests.sim.rot import Rotten
 from tests.sim.session import Session
 from yak import messages as m
 from yak.broker import Broker
@@ -31,6 +32,7 @@ from yak.net.link import DIAL_TIMEOUT_S, REPLICATE_BYTES
 from yak.net.server import ServerConnection
 from yak.storage.data_dir import DataDir
 from yak.storage.disk import Buffer
+from yak.storage.tail import Tail
 
 if TYPE_CHECKING:
     from tests.sim.world import World
@@ -210,6 +212,8 @@ class SimBroker(Server):
         self.recorded = True
         #: What was done to its disk, of which the next start must be aware.
         self.unnoticed = ""
+        #: The bit that flipped on its disk last.
+        self.rotten: Rotten | None = None
         self.full = False
         self.leaving = False
         #: Turns that it has wanted at once, in a row, without news.
@@ -238,6 +242,9 @@ class SimBroker(Server):
         inc = f"{self.name}.{self.life}"
         boot = f"boot-{self.boot}"
         fsync = setup.fsync
+        rot = self.rot()
+        if rot is not None and rot.must_be_proved(self.disk):
+            self.unnoticed = rot.where
         try:
             data_dir = DataDir.open(
                 self.disk,
@@ -256,6 +263,8 @@ class SimBroker(Server):
             return
         assert isinstance(store, WatchedStore)
         store.watcher, store.broker = world.judge, self.id
+        if setup.tail_bytes:
+            store._log._tail = Tail(store.next_index, setup.tail_bytes)
         config = BrokerConfig(
             id=self.id,
             fsync=fsync,
@@ -307,6 +316,11 @@ class SimBroker(Server):
     def ready(self) -> bool:
         """Its process runs and has a shell."""
         return self.up and self.ready_in == self.life
+
+    def rot(self) -> Rotten | None:
+        """The bit that flipped, while it is on the disk."""
+        rot = self.rotten
+        return rot if rot is not None and rot.is_there(self.disk) else None
 
     def look_after(self) -> None:
         """After every step: a shell that stopped ends its process."""

@@ -6,8 +6,12 @@
     break                one connection, for both ends or one of them
     lag, clock           every message is slower; a wall clock jumps
     full, slow, eio      a disk has no room, syncs slowly, fails to sync
-    wipe, damage         a disk loses what it held: losses.py
+    short                a disk writes only so many bytes at a time
+    wipe, damage, tear   a disk loses what it held: losses.py (and `scrawl`, which loses nothing)
+    rot                  a bit flips while nobody looks: rot.py
+    replaced             yak-zk is started on an empty disk; after `lasts` its own one is back
     silent               a member of a group hangs
+    stray                what a member says comes late, and it has gone on meanwhile
     blackout             every machine loses power at once (where fsync=always is set)
 
 What is promised bounds what may fall together: with fsync=never, one machine's power at a time,
@@ -16,14 +20,15 @@ until the cluster has taken it in again; the same for a sync that fails.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from tests.sim.broker import SimBroker
-from tests.sim.losses import damage, wipe
-from tests.sim.net import Server
+from tests.sim.losses import damage, scrawl, tear, wipe
+from tests.sim.net import Pipe, Server
 from tests.sim.plans import Fault
+from tests.sim.rot import rot
 
 if TYPE_CHECKING:
     from tests.sim.world import World
@@ -32,6 +37,24 @@ if TYPE_CHECKING:
 _SUBJECTS: Final = ("broker", "follower", "leader")
 #: A blackout's machines come back within this of one another, in seconds.
 SPREAD_S: Final = 0.5
+#: How long a client does not notice that its connection is lost, in seconds.
+SAYS_S: Final = 0.4
+
+
+class Late(Pipe):
+    """A way on which everything takes so many seconds more."""
+
+    __slots__ = ("_late",)
+
+    def __init__(self, pipe: Pipe, late: float) -> None:
+        super().__init__(pipe._net, pipe.src, pipe.dst)
+        self._last = pipe._last
+        self._late = late
+
+    def send(self, fn: Callable[..., object], *args: Any) -> None:
+        scheduler = self._net.scheduler
+        self._last = max(self._last + 1e-7, scheduler.now + self._late)
+        scheduler.at(self._last, None, fn, *args)
 
 
 class Injector:
@@ -98,6 +121,8 @@ class Injector:
         leader = self._leader()
         if target == "zk":
             return self.world.zk
+        if target[1:].isdigit():
+            return self.world.brokers[int(target[1:])]
         if target == "leader" and leader is not None:
             return leader
         brokers = [b for b in self.world.brokers.values() if target == "any" or b is not leader]
@@ -164,7 +189,7 @@ class Injector:
         suspects = document.suspects if document else {}
         for i in sorted(self.tainted):
             broker = self.world.brokers[i]
-            if broker.ready and broker.recorded and i not in suspects:
+            if broker.ready and broker.recorded and i not in suspects and not broker.rot():
                 self.tainted.discard(i)
                 broker.excused = False
         return bool(self.tainted) or bool(suspects)
@@ -262,6 +287,30 @@ class Injector:
         process.full = False
         process.disk.space_left = None
 
+    def short(self, fault: Fault, process: Server) -> None:
+        """No write takes more than so many bytes: whoever writes must write on."""
+        if isinstance(process, SimBroker):
+            self.tell(process, fault, "its disk writes little at a time")
+            process.disk.short_write_bytes = self.rng.randint(1, 200)
+            self.world.later(fault.lasts, setattr, process.disk, "short_write_bytes", None)
+
+    def replaced(self, fault: Fault, process: Server) -> None:
+        zk = self.world.zk
+        if not zk.forgets:
+            self.tell(zk, fault, "killed, and started on an empty disk")
+            zk.die()
+            zk.forget()
+            zk.start()
+            self.world.later(0.3 + fault.lasts, self._remember)
+
+    def _remember(self) -> None:
+        zk = self.world.zk
+        if zk.forgets:
+            self.world.note("*** zk: killed, and started on its own disk again")
+            zk.die()
+            zk.remember()
+            zk.start()
+
     def slow(self, fault: Fault, process: Server) -> None:
         if isinstance(process, SimBroker):
             self.tell(process, fault, "its disk syncs slowly")
@@ -285,9 +334,24 @@ class Injector:
             self.world.note(f"*** {member.name} hangs for {fault.lasts:.2f} s")
             member.fall_silent(fault.lasts)
 
+    def stray(self, fault: Fault, process: Server) -> None:
+        """What a member is saying arrives so much later; it itself takes its connection for lost
+        soon, and speaks over another one.
+        """
+        wires = [m.wire for m in self.world.members if m.wire is not None and m.wire.client_open]
+        if wires:
+            wire = self.rng.choice(wires)
+            self.world.note(
+                f"*** what {wire.client.name} says is under way for {fault.lasts:.2f} s"
+            )
+            wire.up = Late(wire.up, fault.lasts)
+            reset = self.world.scheduler.now + SAYS_S
+            self.world.scheduler.at(reset, None, wire.fin_at_client, "reset by the network")
+
     def heal(self) -> None:
         """All is well again: nothing more fails, everybody runs."""
         self.over = True
+        self._remember()
         world = self.world
         world.net.heal_all()
         for process in world.servers():
@@ -295,6 +359,7 @@ class Injector:
             if isinstance(process, SimBroker):
                 process.slow_sync = 0.0
                 process.disk.sync_fails = False
+                process.disk.short_write_bytes = None
                 self._room_again(process)
             process.resume()
             process.start()
@@ -319,6 +384,12 @@ _ACTIONS: Final = {
     "eio": Injector.eio,
     "wipe": wipe,
     "damage": damage,
+    "tear": tear,
+    "scrawl": scrawl,
+    "rot": rot,
+    "short": Injector.short,
+    "replaced": Injector.replaced,
     "silent": Injector.silent,
+    "stray": Injector.stray,
     "blackout": Injector.blackout,
 }

@@ -149,8 +149,11 @@ class History:
     def add(self, entry: Entry) -> str:
         """The next operation; what is wrong with it."""
         op = entry.op
+        last = self.operations[-1][0].time if self.operations else 0
         self.sums.append(sum_of(entry.line))
         self.operations.append((op, entry.line + bytes(entry.body)))
+        if op.time < last:
+            return f"time: operation {op.index} is of {op.time}, after {last}"
         if isinstance(op, ops.Append):
             return self._append(op, entry)
         if isinstance(op, ops.CreateTopic | ops.DeleteTopic | ops.CreatePartitions | ops.Trim):

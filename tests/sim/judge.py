@@ -25,6 +25,7 @@ committed operations, in their order, as the first broker that knew them committ
     everything       what a group acknowledges was shown to its members, all of it
     electable        somebody can be elected, sooner or later
     rest             a broker with nothing to do does not turn without pause
+    bootstrap        a yak-zk that was started on an empty disk leads nobody who holds operations
     floor            the ISR is never smaller than min_insync_replicas, once it has been that large
 
 It never helps: a broker cannot tell whether it is watched.  What the operations add up to is
@@ -45,12 +46,15 @@ from yak.core.state import State
 from yak.errors import Fatal
 from yak.model import TopicPartition
 from yak.storage.chunk import split
+from yak.storage.faults import StorageError
 
 if TYPE_CHECKING:
     from tests.sim.broker import SimBroker
     from tests.sim.clock import Process
     from tests.sim.world import World
 
+#: The cluster that a yak-zk on an empty disk keeps.
+STRANGER: Final = "another"
 #: State is compared at every index that is a multiple of this.
 COMPARE_EVERY: Final = 16
 _ALL: Final = 1 << 40
@@ -158,7 +162,7 @@ class Judge:
         known = min(committed, len(sums))
         if store.next_index <= committed:
             self.fail(f"one_history: {broker.name} commits {committed}, which it does not hold")
-        if known and store.sum_before(known + 1) != sums[known - 1]:
+        if known and not self._has(broker, known):
             self.fail(f"one_history: {broker.name} commits another operation {known}")
         if committed == known:
             return
@@ -182,12 +186,17 @@ class Judge:
         if not isinstance(role, Leader) or role.epoch != document.epoch:
             return
         count, store = len(self.history), broker.broker.store
-        if count and (
-            store.next_index <= count or store.sum_before(count + 1) != self.history.sums[-1]
-        ):
+        if count and (store.next_index <= count or not self._has(broker, count)):
             self.fail(
                 f"leader_complete: {broker.name} leads epoch {role.epoch} without operation {count}"
             )
+
+    def _has(self, broker: SimBroker, index: int) -> bool:
+        """Whether its log holds this very operation, as far as its disk can still tell."""
+        try:
+            return broker.broker.store.sum_before(index + 1) == self.history.sums[index - 1]
+        except StorageError:
+            return broker.rot() is not None
 
     # -- State ------------------------------------------------------------------------------------
 
@@ -220,6 +229,9 @@ class Judge:
         """The partition files of a broker that has applied so much, and flushed all of it."""
         expected = self.history.files_at(index).tree("data/topics")
         found = broker.disk.tree("data/topics")
+        rot = broker.rot()
+        if rot is not None and rot.path in found:
+            found = rot.mended(found)
         for path in sorted(expected.keys() | found.keys()):
             if expected.get(path) != found.get(path):
                 self.fail(
@@ -245,6 +257,9 @@ class Judge:
 
     def saved(self, document: Document) -> None:
         """yak-zk has made a document durable."""
+        if self.world.zk.forgets:
+            self._check_bootstrap(document)
+            return
         before, self.document = self.document, document
         floor = document.settings.min_insync_replicas
         self._isr_grew = self._isr_grew or len(document.isr) >= floor
@@ -258,14 +273,26 @@ class Judge:
             self.fail(f"electable: no member of the ISR {document.isr_ids} is whole")
         self._check_leader()
 
+    def _check_bootstrap(self, document: Document) -> None:
+        """A yak-zk without a document forms a cluster of empty brokers only."""
+        if document.leader is not None:
+            leader = self.world.brokers[document.leader]
+            if leader.ready and leader.broker.store.next_index > 1:
+                self.fail(
+                    f"bootstrap: a yak-zk that knows nothing lets {leader.name} lead, which holds "
+                    f"{leader.broker.store.next_index - 1} operations"
+                )
+
     def join_refused(self, process: Process, answer: m.ErrorAnswer) -> None:
         """Refused as of another cluster: somebody forgot something."""
+        if f"cluster {STRANGER}" in answer.message:
+            return
         if answer.error == "CLUSTER_MISMATCH" and "is alive with disk" not in answer.message:
             self.fail(f"one_history: yak-zk refuses {process.name}: {answer.message}")
 
     def broker_failed(self, broker: SimBroker, fatal: Fatal) -> None:
         """A broker that stops by itself saw what must not be; or its disk failed, as planned."""
-        if not (broker.disk.sync_fails or broker.full):
+        if not (broker.disk.sync_fails or broker.full or broker.rot()):
             self.fail(f"{broker.name} stopped: {fatal.message}")
 
     # -- clients ----------------------------------------------------------------------------------

@@ -25,14 +25,17 @@ from msgspec.structs import replace
 from tests.sim.broker import SimBroker
 from tests.sim.clients import Client, Producer, Sender
 from tests.sim.clock import Scheduler
+from tests.sim.disk_plans import disk_plan, shape
 from tests.sim.durable import missing
 from tests.sim.faults import Injector
 from tests.sim.judge import Judge, Violation
 from tests.sim.members import Member
 from tests.sim.net import Network, Server
 from tests.sim.operators import Operator
+from tests.sim.outages import survive
 from tests.sim.plans import Fault, plan
 from tests.sim.readers import Reader, Watcher
+from tests.sim.rot import Auditor
 from tests.sim.zk import SimZk
 from yak.config import Limits, Settings
 
@@ -47,6 +50,10 @@ AREAS: Final = (
     *("mixed", "mixed", "mixed", "isr", "power", "takeover", "topics", "topics"),
     *("upkeep", "upkeep"),
 )
+#: And what one seed in five is about instead: bits that flip; joins of which none is whole; syncs
+#: that fail or never came; the loss of one for good; a yak-zk that knows nothing; a leader with a
+#: long tail that nobody has; reports that come late.
+LATER_AREAS: Final = ("rot", "torn", "sync", "outage", "outage", "stranger", "tail", "late")
 TOPICS: Final = ("t", "u", "v")
 GROUPS: Final = ("g", "h")
 
@@ -70,6 +77,8 @@ class Setup:
     cooldown_ms: int = 2000
     timeout_ms: int = 1000
     replicate_bytes: int = 0
+    #: Of the log, so much stays in memory; 0: as in a real broker, which in a run is all of it.
+    tail_bytes: int = 0
     chaos_s: float = 6.0
     #: No chance in delays and starts, so that a story changes only where the protocol does.
     even: bool = False
@@ -84,6 +93,10 @@ class Setup:
     lively: bool = False
     #: What an operator does to topics and groups.
     deeds: int = 0
+    #: What befalls the cluster when all else has healed, and stays: outages.py.
+    outage: str = ""
+    #: Every broker's partitions are read from their beginning in the end.
+    audited: bool = False
     faults: list[Fault] = field(default_factory=list)
 
     def __str__(self) -> str:
@@ -99,7 +112,7 @@ class Setup:
 def setup_of(seed: int, area: str = "") -> Setup:
     """What a seed stands for.  area: what its faults are about; left out, chance says it."""
     rng = random.Random(f"setup {seed}")
-    area = area or rng.choice(AREAS)
+    area = area or _area(rng, seed)
     brokers = rng.choices((3, 2, 4, 5), weights=(70, 8, 12, 10))[0]
     usual = area == "mixed" and rng.random() < 0.3
     settings = Settings(
@@ -133,11 +146,19 @@ def setup_of(seed: int, area: str = "") -> Setup:
     setup.batches = rng.randint(10, 40) // setup.producers
     if area == "upkeep":
         _tidy(rng, setup)
+    if area in LATER_AREAS:
+        shape(rng, setup)
     if area == "topics" or (area in ("mixed", "takeover", "upkeep") and rng.random() < 0.3):
         _enliven(rng, setup)
     setup.pace_s = 4 * setup.chaos_s / setup.batches
-    setup.faults = plan(rng, setup)
+    setup.faults = (disk_plan if area in LATER_AREAS else plan)(rng, setup)
     return setup
+
+
+def _area(rng: random.Random, seed: int) -> str:
+    """By a chance of its own, so that the stories of the other seeds stay as they were."""
+    usual, later = rng.choice(AREAS), random.Random(f"area {seed}")
+    return later.choice(LATER_AREAS) if later.random() < 0.2 else usual
 
 
 def _tidy(rng: random.Random, setup: Setup) -> None:
@@ -205,6 +226,8 @@ class World:
         if setup.deeds:
             clients.append(Operator(self, "operator", setup.deeds))
         clients += self.members
+        if setup.audited:
+            clients += [Auditor(self, f"auditor{i}", i) for i in self.brokers]
         return clients
 
     def _some_topics(self) -> list[str]:
@@ -246,8 +269,10 @@ class World:
                 self.later(wait, process.start)
             self.scheduler.run(self.setup.chaos_s)
             self.note("*** all faults heal")
-            self.finishing = True
             self.injector.heal()
+            if self.setup.outage:
+                survive(self)
+            self.finishing = True
             if not self.scheduler.run(self.scheduler.now + HEAL_S, self._is_done):
                 raise Violation(f"progress: {HEAL_S:g} s after healing, {self._unfinished()}")
             self._compare_replicas()
@@ -300,6 +325,9 @@ class World:
                 if name != "apply" and getattr(state, name) != value:
                     self.judge.fail(f"same_state: `{name}` of {broker.name} is another than b1's")
             store.flush()
+            rot = broker.rot()
+            if rot is not None and not rot.may_stay():
+                self.judge.fail(f"rot: in the end {rot.where} ({broker.name})")
             self.judge.compare_files(broker, len(self.judge.history))
 
 

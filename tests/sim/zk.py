@@ -13,6 +13,7 @@ import msgspec
 
 from tests.sim.clock import Scheduler
 from tests.sim.disk import SimDisk
+from tests.sim.judge import STRANGER
 from tests.sim.net import Server, ServerEnd, Wire
 from yak import messages as m
 from yak.core.coordinator import Coordinator, Effect, Probe, Publish, Save
@@ -40,6 +41,23 @@ class SimZk(Server):
         self.disk.process = self
         self.disk.mkdir(_DIRECTORY)
         self.disk.sync_dir("/")
+        #: Its own disk, while it runs on an empty one.
+        self._own: SimDisk | None = None
+
+    @property
+    def forgets(self) -> bool:
+        """It runs on an empty disk, as another cluster's yak-zk would."""
+        return self._own is not None
+
+    def forget(self) -> None:
+        self._own, self.disk = self.disk, SimDisk()
+        self.disk.process = self
+        self.disk.mkdir(_DIRECTORY)
+        self.disk.sync_dir("/")
+
+    def remember(self) -> None:
+        assert self._own is not None
+        self.disk, self._own = self._own, None
 
     # -- life -------------------------------------------------------------------------------------
 
@@ -52,7 +70,8 @@ class SimZk(Server):
 
     def _start(self) -> None:
         setup = self.world.setup
-        document = Document(cluster="simulated", settings=setup.settings)
+        name = STRANGER if self.forgets else "simulated"
+        document = Document(cluster=name, settings=setup.settings)
         if self.disk.exists(_PATH):
             document = msgspec.json.decode(self.disk.read_file(_PATH), type=Document)
         self.core = Coordinator(

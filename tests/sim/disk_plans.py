@@ -1,0 +1,191 @@
+"""Plans of faults of the later areas, made from a seed as plans.py's are; most are about disks.
+
+    rot       bits flip while a broker runs; others come and go, so that somebody asks for them
+    torn      all brokers die while they write, and the disk of one loses the end of its log
+    sync      fsync=always: syncs fail, hang, or never came before the process died
+    outage    nothing at first; then the loss of one for good (outages.py)
+    stranger  yak-zk comes back on an empty disk
+    tail      a leader that is cut off writes much that nobody else has, and comes back soon
+    late      members' reports arrive when they are no longer true
+
+`shape` makes the cluster and its clients such that this can matter.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from tests.sim.outages import KINDS
+from tests.sim.plans import Fault
+
+if TYPE_CHECKING:
+    from tests.sim.world import Setup
+
+
+def shape(rng: random.Random, setup: Setup) -> None:
+    """What this area needs of the cluster and its clients."""
+    settings = setup.settings
+    setup.settings = replace(settings, min_insync_replicas=2)
+    setup.brokers = max(setup.brokers, 3)
+    match setup.area:
+        case "rot":
+            setup.settings = replace(setup.settings, oplog_segment_bytes=rng.choice((1024, 8192)))
+            setup.limits = dataclasses.replace(
+                setup.limits, checkpoint_operations=rng.choice((5, 20, 1000))
+            )
+            setup.audited = True
+            setup.record_bytes = rng.choice((0, 150))
+            setup.tail_bytes = rng.choice((0, 4000, 8000))  # the judge reads what is new
+        case "torn":
+            setup.fsync = rng.choice(("always", "never"))
+            setup.brokers = rng.choice((3, 3, 4))
+        case "sync":
+            setup.fsync = "always"
+            setup.settings = replace(setup.settings, oplog_segment_bytes=rng.choice((1024, 8192)))
+        case "outage":
+            setup.chaos_s = 1.0
+            setup.outage = rng.choice([kind for kind in KINDS if kind != "sync"])
+            if setup.fsync == "always" and rng.random() < 0.5:
+                setup.outage = "sync"
+            setup.brokers = rng.choice((3, 3, 4))
+        case "tail":
+            setup.settings = replace(setup.settings, oplog_segment_bytes=1024)
+            setup.limits = dataclasses.replace(setup.limits, checkpoint_operations=5)
+            setup.oplog_retain_bytes = 0
+            setup.partitions, setup.producers, setup.senders = 3, 3, 2
+            setup.record_bytes = rng.choice((0, 150, 300))
+            setup.batches = 20
+        case "late":
+            setup.members = 3
+            setup.lively = True
+            setup.groups = setup.groups[:1]
+            setup.partitions = rng.choice((2, 3))
+        case _:
+            pass  # a usual cluster will do
+
+
+def disk_plan(rng: random.Random, setup: Setup) -> list[Fault]:
+    """Faults for one run, of what it is about: `setup.area`."""
+    faults: list[Fault] = []
+    match setup.area:
+        case "rot":
+            faults += _rot(rng, setup)
+        case "torn":
+            for _ in range(rng.choice((1, 1, 2))):
+                faults += _torn(rng, setup)
+        case "sync":
+            for _ in range(rng.choice((1, 2))):
+                faults += rng.choice((_failed, _failed, _never_synced))(rng, setup)
+            if rng.random() < 0.3:
+                faults.append(Fault(_time(rng, setup), "blackout", "any", rng.random()))
+        case "stranger":
+            faults += _stranger(rng, setup)
+        case "tail":
+            faults += _tail(rng, setup)
+        case "late":
+            for _ in range(rng.randint(2, 5)):
+                faults.append(Fault(_time(rng, setup), "stray", "any", 0.5 + 2.5 * rng.random()))
+        case other:
+            assert other == "outage", other
+    return sorted(faults, key=lambda fault: fault.at)
+
+
+def _rot(rng: random.Random, setup: Setup) -> list[Fault]:
+    """Something rots; then the broker is killed, or another one has to be filled, or nothing."""
+    at = _time(rng, setup)
+    faults = [Fault(at, "rot", rng.choice(("leader", "follower", "any")))]
+    for _ in range(rng.choice((0, 1, 2, 3))):
+        how = rng.choice(("kill", "kill", "pause", "cut", "short", "full", "rot"))
+        later = at + 0.8 * setup.chaos_s * rng.random()
+        target = rng.choice(("leader", "follower", "any"))
+        faults.append(Fault(later, how, target, 2.5 * rng.random(), other="leader", both=True))
+    return faults
+
+
+def _torn(rng: random.Random, setup: Setup) -> list[Fault]:
+    """The disk of one loses the end of its log; of the others, some die while they write.
+
+    Those come back each in its own time: whoever is elected before all are there may lack what
+    was acknowledged.
+    """
+    at = _time(rng, setup)
+    faults = [Fault(at, "tear", rng.choice(("any", "any", "leader")), 2.0 * rng.random() ** 2)]
+    how = rng.choice(("scrawl", "scrawl", "scrawl", "kill", "pause", "damage"))
+    if how == "damage":
+        faults[0] = dataclasses.replace(faults[0], kind="damage")
+        how = "scrawl"
+    for number in range(1, setup.brokers + 1):
+        after = 0.001 + 0.02 * rng.random()
+        kind = how if rng.random() < 0.8 else "kill"
+        lasts = 0.1 + 2.5 * rng.random() ** 2
+        faults.append(Fault(at + after, kind, f"b{number}", lasts))
+    if rng.random() < 0.4:
+        fuse = int(12 * rng.random() ** 2)
+        faults.append(Fault(at + 0.001, "kill", "teller", 0.1, "started", 0.0, fuse))
+    if rng.random() < 0.4:
+        again = at + 0.3 + 1.5 * rng.random()
+        faults.append(Fault(again, "kill", "any", rng.random()))
+    return faults
+
+
+def _failed(rng: random.Random, setup: Setup) -> list[Fault]:
+    """A sync fails; once that broker is one of the cluster again, its machine loses power."""
+    at = _time(rng, setup)
+    faults = [Fault(at, "eio", rng.choice(("leader", "follower", "follower")), 0.1)]
+    for _ in range(rng.choice((1, 2))):
+        on = rng.choice(("started", "following", "follower_agreed", "isr_changed", "leading"))
+        target = rng.choice(("teller", "subject", "subject", "follower"))
+        how = rng.choice(("power", "power", "kill"))
+        fuse = int(10 * rng.random() ** 2) if rng.random() < 0.5 else None
+        after = rng.choice((0.0, 0.5 * rng.random()))
+        faults.append(Fault(at + 0.2, how, target, rng.random(), on, after, fuse))
+    return faults
+
+
+def _never_synced(rng: random.Random, setup: Setup) -> list[Fault]:
+    """A process dies before its disk has what it wrote; its machine, when it is back."""
+    at, target = _time(rng, setup), f"b{rng.randint(1, setup.brokers)}"
+    faults = [
+        Fault(at, "slow", target, 1.5),
+        Fault(at + 0.05 + 0.2 * rng.random(), "kill", target, 0.1 * rng.random()),
+    ]
+    on = rng.choice(("started", "following", "leading", "serving", "follower_agreed"))
+    who = rng.choice((target, target, "teller", "subject"))
+    after = 0.1 * rng.random() ** 2
+    faults.append(Fault(at + 0.06, "power", who, rng.random(), on, after))
+    if rng.random() < 0.6:
+        others = rng.choice(("kill", "pause", "isolate"))
+        faults.append(Fault(at + 0.4 * rng.random(), others, "leader", 2.0 * rng.random()))
+    return faults
+
+
+def _stranger(rng: random.Random, setup: Setup) -> list[Fault]:
+    at = _time(rng, setup)
+    faults = [Fault(at, "replaced", "zk", 2.0 * rng.random())]
+    for _ in range(rng.choice((0, 1, 2))):
+        how = rng.choice(("kill", "pause", "cut"))
+        later = max(0.3, at - 0.5 + 1.5 * rng.random())
+        target = rng.choice(("leader", "follower", "any"))
+        faults.append(Fault(later, how, target, 1.5 * rng.random(), other="leader", both=True))
+    return faults
+
+
+def _tail(rng: random.Random, setup: Setup) -> list[Fault]:
+    """The leader is cut off from the others only, writes on for a while, and dies.
+
+    It comes back when its successor has made a checkpoint, and before that has as much to show.
+    """
+    at = _time(rng, setup)
+    lasts = 0.2 + 1.5 * rng.random()
+    faults = [Fault(at, "isolate", "leader", lasts)]
+    after = 0.2 + 0.3 * rng.random()
+    faults.append(Fault(at + after, "kill", "leader", max(0.05, lasts - after)))
+    return faults
+
+
+def _time(rng: random.Random, setup: Setup) -> float:
+    return round(0.4 + rng.random() * 0.7 * setup.chaos_s, 4)
