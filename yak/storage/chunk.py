@@ -161,6 +161,24 @@ def prove_appends(data: bytes, topic: str, partition: int, start: int = 0) -> Pr
     return Proved(start, first, offset)
 
 
+def prove_log(data: bytes, previous_sum: str, next_index: int, count: int) -> None:
+    """Prove that these are `count` operations of a log from `next_index` on.  Raises BrokenLine.
+
+    As parse_chunk, for whoever wants the bytes only.
+    """
+    end, after = 0, next_index + count
+    for head, start, stop in walk(data):
+        body = stop - head.size
+        previous_sum = ops.check_sum(data[start:body], previous_sum)
+        if head.index != next_index:
+            raise BrokenLine(f"operation {head.index} where {next_index} was due")
+        if head.crc and ops.crc_of(data[body:stop]) != head.crc:
+            raise BrokenLine(f"the body of operation {head.index} does not have the crc {head.crc}")
+        next_index, end = next_index + 1, stop
+    if end != len(data) or next_index != after:
+        raise BrokenLine(f"operation {next_index} is not there, or not whole")
+
+
 def split(data: bytes) -> list[Entry]:
     """The operations of bytes that were proved before.  Raises BrokenLine."""
     entries = []

@@ -24,7 +24,7 @@ Rules:
 * `truncate` first proves that both logs are the same below the point, then removes files from
   the highest one down, syncs the directory, and cuts: a stop in between leaves no gap.
 * `forget` removes whole files at the front, once a checkpoint covers them.
-* An operation in the file is never changed.
+* An operation in the file is never changed; what is read from it is proved by its sums.
 
     Invariant: sum, epochs and next_index are those of the last whole operation in the files.
 
@@ -41,7 +41,7 @@ from typing import Final
 from yak.core import ops
 from yak.core.ops import NO_SUM, BrokenLine, Op
 from yak.errors import Fatal
-from yak.storage.chunk import Chunk, Entry, Head, split, sum_of
+from yak.storage.chunk import Chunk, Entry, Head, prove_log, split, sum_of
 from yak.storage.disk import Buffer, Disk, SyncLater, append_whole
 from yak.storage.faults import Damaged, StorageError, SumMismatch, SyncFailed
 from yak.storage.scan import Scan
@@ -332,6 +332,15 @@ class OpLog:
         assert self.first_index <= first <= last < self.next_index, (first, last, self.next_index)
         if first >= self._tail.first:
             return self._tail.take(first, last, max_bytes)
+        count, data, segment, start = self._read_file(first, last, max_bytes)
+        try:
+            prove_log(data, self._stated_sum_before(first), first, count)
+        except BrokenLine as e:
+            raise Damaged(segment.path, start, f"from operation {first} on: {e}") from e
+        return count, [data]
+
+    def _read_file(self, first: int, last: int, max_bytes: int) -> tuple[int, bytes, Segment, int]:
+        """As `read`, not proved; and from where."""
         segment = self._holding(first)
         start = self._position(segment, first)
         following = min(last + 1, self._segment_end(segment))
@@ -339,7 +348,16 @@ class OpLog:
         data, next_index = segment.read(self._disk, start, stop, max_bytes, next_key=_after)
         if next_index <= first:
             raise Damaged(segment.path, start, f"operation {first} is not whole any more")
-        return next_index - first, [data]
+        return next_index - first, data, segment, start
+
+    def _stated_sum_before(self, index: int) -> str:
+        """As `sum_before`, but what the file says, proved or not."""
+        if index == self.first_index:
+            return self._first_sum
+        if index == self._began[0]:
+            return self._began[1]
+        _, data, _, _ = self._read_file(index - 1, index - 1, 0)
+        return sum_of(data[: data.find(b"\n") + 1])
 
     def load(self, first: int, last: int, max_bytes: int) -> list[Entry]:
         """Like `read`, decoded."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from contextlib import suppress
 from typing import Literal
 
 import pytest
@@ -358,3 +359,24 @@ def test_an_operation_that_is_damaged_under_way_is_said_so() -> None:
     disk.write_file(path, bytes(disk.size(path)))
     with pytest.raises(Damaged):
         log.read(3, 9, 10)
+
+
+def test_no_read_gives_anything_of_which_a_bit_has_flipped() -> None:
+    """At every byte: a follower that were sent it would refuse it, and ask again, for ever."""
+    disk = MemoryDisk()
+    log = open_log(disk, tail_bytes=0, segment_bytes=10**6)
+    log.append(mixed(8))
+    path = "/log/" + disk.listdir("/log")[0]
+    whole = disk.read_file(path)
+    pieces = {(i, j): joined(log, i, j) for i in range(1, 8) for j in (i, 7)}
+    sums = {i: log.sum_before(i) for i in range(1, 9)}
+    for place in range(whole.index(b"\n") + 1, len(whole)):
+        disk.flip(path, place)
+        for (i, j), piece in pieces.items():
+            with suppress(Damaged):
+                assert joined(log, i, j) == piece, place
+        for i, running in sums.items():
+            with suppress(Damaged):
+                assert log.sum_before(i) == running, place
+        disk.flip(path, place)
+    assert joined(log, 1, 8) == whole[whole.index(b"\n") + 1 :]
