@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from tests.sim.clock import Loop, Scheduler, running
 from tests.sim.disk import SimDisk, WatchedStore
+from tests.sim.durable import unsynced_log
 from tests.sim.net import Server, ServerEnd, Wire
 from tests.sim.rot import Rotten
 from tests.sim.session import Session
@@ -32,6 +33,7 @@ from yak.net.link import DIAL_TIMEOUT_S, REPLICATE_BYTES
 from yak.net.server import ServerConnection
 from yak.storage.data_dir import DataDir
 from yak.storage.disk import Buffer
+from yak.storage.store import Recovered
 from yak.storage.tail import Tail
 
 if TYPE_CHECKING:
@@ -124,6 +126,7 @@ class Link:
     def replicate(self, effect: e.SendReplicate) -> None:
         if self._wire is None or effect.link != self._number:
             return
+        self._process.check_durable()
         request = m.Replicate(
             id=0,
             broker=self._process.id,
@@ -239,32 +242,15 @@ class SimBroker(Server):
 
     def _start(self) -> None:
         world, setup = self.world, self.world.setup
-        inc = f"{self.name}.{self.life}"
-        boot = f"boot-{self.boot}"
-        fsync = setup.fsync
+        inc, fsync = f"{self.name}.{self.life}", self.world.setup.fsync
         rot = self.rot()
         if rot is not None and rot.must_be_proved(self.disk):
             self.unnoticed = rot.where
         try:
-            data_dir = DataDir.open(
-                self.disk,
-                "data",
-                kind="broker",
-                broker=self.id,
-                boot_id=boot,
-                new_id=lambda: f"disk-{self.id}.{self.life}",
-            )
-            store, recovered = WatchedStore.recover(
-                self.disk, data_dir, Settings().oplog_segment_bytes
-            )
-            data_dir.mark_running(inc=inc, boot_id=boot, fsync=fsync)
+            data_dir, store, recovered = self._recover(inc)
         except Fatal as fatal:
             self._cannot_start(fatal)
             return
-        assert isinstance(store, WatchedStore)
-        store.watcher, store.broker = world.judge, self.id
-        if setup.tail_bytes:
-            store._log._tail = Tail(store.next_index, setup.tail_bytes)
         config = BrokerConfig(
             id=self.id,
             fsync=fsync,
@@ -292,6 +278,25 @@ class SimBroker(Server):
         if fsync.startswith("interval:"):
             self.after(setup.interval_s, self._sync_at_intervals)
 
+    def _recover(self, inc: str) -> tuple[DataDir, WatchedStore, Recovered]:
+        """What a start does with the disk, before there is a shell.  Raises Fatal."""
+        boot, setup = f"boot-{self.boot}", self.world.setup
+        data_dir = DataDir.open(
+            self.disk,
+            "data",
+            kind="broker",
+            broker=self.id,
+            boot_id=boot,
+            new_id=lambda: f"disk-{self.id}.{self.life}",
+        )
+        store, recovered = WatchedStore.recover(self.disk, data_dir, Settings().oplog_segment_bytes)
+        data_dir.mark_running(inc=inc, boot_id=boot, fsync=setup.fsync)
+        assert isinstance(store, WatchedStore)
+        store.watcher, store.broker = self.world.judge, self.id
+        if setup.tail_bytes:
+            store._log._tail = Tail(store.next_index, setup.tail_bytes)
+        return data_dir, store, recovered
+
     def _cannot_start(self, fatal: Fatal) -> None:
         """After a power cut without fsync a log may have a hole: then its disk is replaced."""
         self.world.tell(self, "cannot_start", {"reason": fatal.message})
@@ -316,6 +321,13 @@ class SimBroker(Server):
     def ready(self) -> bool:
         """Its process runs and has a shell."""
         return self.up and self.ready_in == self.life
+
+    def check_durable(self) -> None:
+        """It is about to say that it holds its log up to its end."""
+        if self.world.setup.fsync == "always" and not self.disk.sync_fails:
+            why = unsynced_log(self.disk)
+            if why:
+                self.world.judge.fail(f"{why} ({self.name})")
 
     def rot(self) -> Rotten | None:
         """The bit that flipped, while it is on the disk."""

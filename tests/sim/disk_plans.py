@@ -5,6 +5,7 @@
     sync      fsync=always: syncs fail, hang, or never came before the process died
     outage    nothing at first; then the loss of one for good (outages.py)
     stranger  yak-zk comes back on an empty disk
+    lease     a leader that has its lease is replaced, and does not hear of it
     tail      a leader that is cut off writes much that nobody else has, and comes back soon
     late      members' reports arrive when they are no longer true
 
@@ -52,6 +53,17 @@ def shape(rng: random.Random, setup: Setup) -> None:
             if setup.fsync == "always" and rng.random() < 0.5:
                 setup.outage = "sync"
             setup.brokers = rng.choice((3, 3, 4))
+        case "lease":
+            # Long leases and short patience with followers: so a leader can be left behind early.
+            setup.settings = replace(
+                setup.settings,
+                heartbeat_ms=250,
+                session_ms=1500,
+                lease_ms=1200,
+                replica_lag_ms=300,
+                resign_ms=700,
+            )
+            setup.watchers, setup.senders = 8, 3
         case "tail":
             setup.settings = replace(setup.settings, oplog_segment_bytes=1024)
             setup.limits = dataclasses.replace(setup.limits, checkpoint_operations=5)
@@ -75,8 +87,7 @@ def disk_plan(rng: random.Random, setup: Setup) -> list[Fault]:
         case "rot":
             faults += _rot(rng, setup)
         case "torn":
-            for _ in range(rng.choice((1, 1, 2))):
-                faults += _torn(rng, setup)
+            faults += rng.choice((_torn, _torn, _torn, _just_two, _unsettled))(rng, setup)
         case "sync":
             for _ in range(rng.choice((1, 2))):
                 faults += rng.choice((_failed, _failed, _never_synced))(rng, setup)
@@ -86,6 +97,8 @@ def disk_plan(rng: random.Random, setup: Setup) -> list[Fault]:
             faults += _stranger(rng, setup)
         case "tail":
             faults += _tail(rng, setup)
+        case "lease":
+            faults += _lease(rng, setup)
         case "late":
             for _ in range(rng.randint(2, 5)):
                 faults.append(Fault(_time(rng, setup), "stray", "any", 0.5 + 2.5 * rng.random()))
@@ -95,40 +108,84 @@ def disk_plan(rng: random.Random, setup: Setup) -> list[Fault]:
 
 
 def _rot(rng: random.Random, setup: Setup) -> list[Fault]:
-    """Something rots; then the broker is killed, or another one has to be filled, or nothing."""
-    at = _time(rng, setup)
-    faults = [Fault(at, "rot", rng.choice(("leader", "follower", "any")))]
-    for _ in range(rng.choice((0, 1, 2, 3))):
-        how = rng.choice(("kill", "kill", "pause", "cut", "short", "full", "rot"))
-        later = at + 0.8 * setup.chaos_s * rng.random()
+    """Something rots: then that broker dies, or another one has to be given it, or nobody asks."""
+    at, one = _time(rng, setup), f"b{rng.randint(1, setup.brokers)}"
+    how = rng.choice(("dies", "gives", "gives", "any", "any"))
+    if how == "gives":
+        # A follower is left behind meanwhile: it needs the log, or a copy, of a leader that rots.
+        what = rng.choice(("log", "file", "file"))
+        lasts = 0.6 + 1.8 * rng.random()
+        faults = [
+            Fault(at, "cut", "follower", lasts, other="leader", both=True),
+            Fault(at + 0.9 * lasts * rng.random(), "rot", "leader", other=what),
+        ]
+    else:
+        what = rng.choice(("log", "log", "file", "checkpoint"))
+        faults = [Fault(at, "rot", one, other=what)]
+        if how == "dies":
+            faults.append(Fault(at + 0.3 * rng.random() ** 2, "kill", one, rng.random()))
+    for _ in range(rng.choice((0, 0, 1, 2))):
+        kind = rng.choice(("kill", "pause", "cut", "short", "full", "full", "rot"))
+        later = at + 0.6 * setup.chaos_s * (rng.random() - 0.3)
         target = rng.choice(("leader", "follower", "any"))
-        faults.append(Fault(later, how, target, 2.5 * rng.random(), other="leader", both=True))
+        other = "any" if kind == "rot" else "leader"
+        faults.append(Fault(later, kind, target, 2.5 * rng.random(), other=other, both=True))
     return faults
 
 
 def _torn(rng: random.Random, setup: Setup) -> list[Fault]:
-    """The disk of one loses the end of its log; of the others, some die while they write.
+    """The disk of one loses the end of its log, or all; of the others, some die while they write.
 
     Those come back each in its own time: whoever is elected before all are there may lack what
     was acknowledged.
     """
-    at = _time(rng, setup)
-    faults = [Fault(at, "tear", rng.choice(("any", "any", "leader")), 2.0 * rng.random() ** 2)]
-    how = rng.choice(("scrawl", "scrawl", "scrawl", "kill", "pause", "damage"))
-    if how == "damage":
-        faults[0] = dataclasses.replace(faults[0], kind="damage")
-        how = "scrawl"
+    at, one = _time(rng, setup), f"b{rng.randint(1, setup.brokers)}"
+    loss = rng.choice(("tear", "tear", "tear", "damage", "wipe"))
+    faults = [Fault(at, loss, one, 2.0 * rng.random() ** 2)]
+    how = rng.choice(("scrawl", "scrawl", "kill", "pause")) if loss == "tear" else "scrawl"
     for number in range(1, setup.brokers + 1):
-        after = 0.001 + 0.02 * rng.random()
         kind = how if rng.random() < 0.8 else "kill"
         lasts = 0.1 + 2.5 * rng.random() ** 2
-        faults.append(Fault(at + after, kind, f"b{number}", lasts))
-    if rng.random() < 0.4:
-        fuse = int(12 * rng.random() ** 2)
-        faults.append(Fault(at + 0.001, "kill", "teller", 0.1, "started", 0.0, fuse))
-    if rng.random() < 0.4:
-        again = at + 0.3 + 1.5 * rng.random()
-        faults.append(Fault(again, "kill", "any", rng.random()))
+        if f"b{number}" != one:
+            faults.append(Fault(at + 0.001 + 0.02 * rng.random(), kind, f"b{number}", lasts))
+    again = rng.random()
+    if again < 0.4:  # before yak-zk knows what it has lost, or just after
+        fuse = int(12 * rng.random() ** 2) if again < 0.2 else None
+        after = 0.0 if fuse is not None else 0.2 * rng.random() ** 2
+        faults.append(Fault(at + 0.001, "kill", one, 0.1 * rng.random(), "started", after, fuse))
+    elif again < 0.7:
+        faults.append(Fault(at + 0.3 + 1.5 * rng.random(), "kill", "any", rng.random()))
+    return faults
+
+
+def _just_two(rng: random.Random, setup: Setup) -> list[Fault]:
+    """Two are in sync, and one of them loses what it had; the other one dies before it can give
+    it back: nobody may lead until that one is there again.
+    """
+    at = 0.5 + 0.2 * setup.chaos_s * rng.random()
+    faults = [Fault(at, "kill", f"b{n}", 9.0) for n in range(3, setup.brokers + 1)]
+    one, other = rng.choice((("b1", "b2"), ("b2", "b1")))
+    later = at + 0.9 + rng.random()
+    on = rng.choice(("follower_agreed", "follower_agreed", "isr_proposed", "copy_offered"))
+    loss = rng.choice(("tear", "wipe", "damage", "damage"))
+    faults.append(Fault(later, loss, one, 0.2 * rng.random()))
+    faults.append(Fault(later + 0.01, "cut", other, 1.5, on, other=one))
+    faults.append(Fault(later + 0.01, "kill", other, 1.0 + rng.random(), on, 0.3 * rng.random()))
+    return faults
+
+
+def _unsettled(rng: random.Random, setup: Setup) -> list[Fault]:
+    """Of two in sync one is torn, and follows on while yak-zk cannot be told that it is whole;
+    then the other one loses the end of what both have.
+    """
+    at = 0.5 + 0.2 * setup.chaos_s * rng.random()
+    faults = [Fault(at, "kill", f"b{n}", 9.0) for n in range(3, setup.brokers + 1)]
+    later, lasts = at + 0.9 + 0.3 * rng.random(), 0.5 + rng.random()
+    faults.append(Fault(later, "scrawl", "follower", 0.05))
+    on = rng.choice(("follower_agreed", "joined"))
+    faults.append(Fault(later + 0.01, "cut", "leader", lasts, on, other="zk", both=True))
+    loses = rng.choice((0.3, 0.9)) * lasts
+    faults.append(Fault(later + 0.01, "tear", "leader", 0.05, on, loses))
     return faults
 
 
@@ -172,6 +229,22 @@ def _stranger(rng: random.Random, setup: Setup) -> list[Fault]:
         target = rng.choice(("leader", "follower", "any"))
         faults.append(Fault(later, how, target, 1.5 * rng.random(), other="leader", both=True))
     return faults
+
+
+def _lease(rng: random.Random, setup: Setup) -> list[Fault]:
+    """A leader that has its lease does not hear that another one leads: because it resigned, since
+    no follower reaches it, or because yak-zk alone sees its connection end.
+    """
+    at, others = _time(rng, setup), 1.2 + rng.random()
+    if rng.random() < 0.5:
+        return [Fault(at + 0.3 * n, "break", "zk", other="server") for n in range(5)]
+    return [
+        *(
+            Fault(at, "cut", "leader", others, other=f"b{n}", both=True)
+            for n in range(1, setup.brokers + 1)
+        ),
+        Fault(at, "cut", "zk", 0.8 + rng.random(), "resigned", other="subject"),
+    ]
 
 
 def _tail(rng: random.Random, setup: Setup) -> list[Fault]:

@@ -3,6 +3,7 @@
     checkpoint_durable   a checkpoint that is said to be made is on the platter, and so is every
                          byte that it names
     copy_durable         so is all of a full copy that takes its place
+    replicated_durable   with fsync=always, what a follower says that it holds
     checkpoint_first     the log's front goes only when the checkpoint that covers it is there
 
 It looks at the disk alone: what a broker believes does not count.
@@ -32,6 +33,13 @@ def missing(disk: MemoryDisk, event: str, fields: dict[str, Any]) -> str:
         if covered < fields["first"] - 1:
             return f"checkpoint_first: the log begins at {fields['first']}, the disk at {covered}"
     return ""
+
+
+def unsynced_log(disk: MemoryDisk) -> str:
+    """Of the log, what a power cut might take; "" if nothing."""
+    platter, here = disk.durable("data/oplog"), disk.tree("data/oplog")
+    lost = sorted(path for path in here if platter.get(path) != here[path])
+    return f"replicated_durable: of {lost} not all is on the platter" if lost else ""
 
 
 def _read(disk: MemoryDisk) -> checkpoints.Checkpoint | None:

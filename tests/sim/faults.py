@@ -260,6 +260,7 @@ class Injector:
 
     def break_one(self, fault: Fault, process: Server) -> None:
         how = self.rng.choice(("both", "client", "server"))
+        how = fault.other if fault.other == "server" else how
         if self.world.net.break_one(process.name, how):
             self.tell(process, fault, f"a connection breaks ({how})")
 

@@ -1,6 +1,7 @@
 """Bits that flip on a disk while nobody looks, and readers that make a broker look.
 
-    rot    one bit is another: in a partition file, in the log, in the checkpoint
+    rot    one bit is another: in a partition file, in the log, in the checkpoint (which of them,
+           the fault's `other` says)
 
 Rules:
 
@@ -91,9 +92,7 @@ def rot(injector: Injector, fault: Fault, process: Server) -> None:
     if broker is None:
         return
     disk, rng = broker.disk, injector.rng
-    path = rng.choice((_of_a_partition, _of_a_partition, _of_a_partition, _of_the_log, _whole))(
-        rng, disk
-    )
+    path = _CHOICES.get(fault.other, rng.choice(list(_CHOICES.values())))(rng, disk)
     if not path:
         return
     data = disk.read_file(path)
@@ -137,6 +136,9 @@ def _whole(_: random.Random, disk: SimDisk) -> str:
 def _any(rng: random.Random, disk: SimDisk, home: str) -> str:
     files = sorted(path for path, data in disk.tree(home).items() if data)
     return rng.choice(files) if files else ""
+
+
+_CHOICES: Final = {"file": _of_a_partition, "log": _of_the_log, "checkpoint": _whole}
 
 
 class Auditor(Client):

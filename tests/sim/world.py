@@ -52,8 +52,8 @@ AREAS: Final = (
 )
 #: And what one seed in five is about instead: bits that flip; joins of which none is whole; syncs
 #: that fail or never came; the loss of one for good; a yak-zk that knows nothing; a leader with a
-#: long tail that nobody has; reports that come late.
-LATER_AREAS: Final = ("rot", "torn", "sync", "outage", "outage", "stranger", "tail", "late")
+#: long tail that nobody has; one that has its lease and is replaced; reports that come late.
+LATER_AREAS: Final = ("rot", "torn", "sync", "outage", "stranger", "lease", "tail", "late")
 TOPICS: Final = ("t", "u", "v")
 GROUPS: Final = ("g", "h")
 
@@ -88,6 +88,7 @@ class Setup:
     record_bytes: int = 0
     senders: int = 1
     readers: int = 2
+    watchers: int = 2
     members: int = 2
     #: Members leave, die, come back and change what they want.
     lively: bool = False
@@ -222,7 +223,9 @@ class World:
         clients += [
             Reader(self, f"reader{n}", self._some_topics()) for n in range(1, setup.readers + 1)
         ]
-        clients += [Watcher(self, f"watcher{n}", setup.topics) for n in (1, 2)]
+        clients += [
+            Watcher(self, f"watcher{n}", setup.topics) for n in range(1, setup.watchers + 1)
+        ]
         if setup.deeds:
             clients.append(Operator(self, "operator", setup.deeds))
         clients += self.members
