@@ -297,6 +297,11 @@ class Carrier:
         try:
             loaded = self.store.load(effect.first, effect.last)
         except StorageError as error:
+            if error.damaged:
+                # A start proves the log from its checkpoint on only, and would come this far again.
+                self.data_dir.is_damaged()
+                self._restart(f"its log is damaged: {error.message}")
+                return
             raise Fatal(
                 f"broker {self._broker} stops: committed operations cannot be read back: {error}; "
                 "look at the disk, then start it again"

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from msgspec.structs import replace
 
@@ -25,6 +25,16 @@ from tests.sim.plans import Fault
 
 if TYPE_CHECKING:
     from tests.sim.world import Setup
+
+
+#: Little patience with followers: so a leader can be left behind while it has its lease.
+_LONG_LEASES: Final[dict[str, Any]] = {
+    "heartbeat_ms": 250,
+    "session_ms": 1500,
+    "lease_ms": 1200,
+    "replica_lag_ms": 300,
+    "resign_ms": 700,
+}
 
 
 def shape(rng: random.Random, setup: Setup) -> None:
@@ -54,15 +64,7 @@ def shape(rng: random.Random, setup: Setup) -> None:
                 setup.outage = "sync"
             setup.brokers = rng.choice((3, 3, 4))
         case "lease":
-            # Long leases and short patience with followers: so a leader can be left behind early.
-            setup.settings = replace(
-                setup.settings,
-                heartbeat_ms=250,
-                session_ms=1500,
-                lease_ms=1200,
-                replica_lag_ms=300,
-                resign_ms=700,
-            )
+            setup.settings = replace(setup.settings, **_LONG_LEASES)
             setup.watchers, setup.senders = 8, 3
         case "tail":
             setup.settings = replace(setup.settings, oplog_segment_bytes=1024)

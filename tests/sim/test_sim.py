@@ -46,13 +46,16 @@ def test_what_keeps_disks_small_happens_often_enough() -> None:
 
 
 @pytest.mark.parametrize(
-    "seed",
+    ("seed", "area"),
     [
-        21336,  # a broker asked to stop while its disk was full died of the mark it could not write
+        (21336, ""),  # asked to stop while its disk was full it died of the mark it could not write
+        (38, "rot"),  # a leader sent a follower what rots in its log, again and again
+        (71, "rot"),
+        (841, ""),  # a log that rots before the checkpoint let every start come to its end
     ],
 )
-def test_what_a_seed_found_once_stays_mended(seed: int) -> None:
-    result = run(seed)
+def test_what_a_seed_found_once_stays_mended(seed: int, area: str) -> None:
+    result = run(seed, setup_of(seed, area))
     assert not result.fault, result.report()
 
 

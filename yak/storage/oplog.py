@@ -28,7 +28,8 @@ Rules:
 
     Invariant: sum, epochs and next_index are those of the last whole operation in the files.
 
-It does not know which operations are committed, and does not decide when to sync.
+Whoever writes, syncs, cuts and reads shares one book of files, hence more than 400 lines.  It does
+not know which operations are committed, and does not decide when to sync.
 """
 
 from __future__ import annotations

@@ -225,7 +225,7 @@ class Store:
         try:
             entries = self._log.load(first, last, LOAD_BYTES)
         except (OSError, Damaged) as e:
-            raise StorageError(f"operation {first} cannot be read: {e}") from e
+            raise _unreadable(f"operation {first} cannot be read", e) from e
         self._loaded = [(line, body) for _, line, body in entries]
         self._loaded_first = first
         return [entry.op for entry in entries]
@@ -490,6 +490,8 @@ class Store:
             try:
                 self.load(index, self._log.next_index - 1)
             except StorageError as e:
+                if e.damaged:  # the next start would find the checkpoint whole, and come this far
+                    self._data_dir.is_damaged()
                 raise Fatal(f"committed operations cannot be applied: {e}; start again") from e
         return self._loaded[index - self._loaded_first]
 
