@@ -298,7 +298,7 @@ class Carrier:
             loaded = self.store.load(effect.first, effect.last)
         except StorageError as error:
             if error.damaged:
-                # A start proves the log from its checkpoint on only, and would come this far again.
+                # Begun without it, the next life cannot come this far and no further again.
                 self.data_dir.is_damaged()
                 self._restart(f"its log is damaged: {error.message}")
                 return

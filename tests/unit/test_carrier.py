@@ -107,8 +107,8 @@ async def test_after_a_refused_append_nothing_more_is_appended_in_that_turn() ->
 async def test_a_log_that_cannot_be_read_back_stops_the_broker() -> None:
     """Else it would wait for ever for what it asked to be loaded, and beat as if it were well.
 
-    One that is not what was written ends this life only: the next one begins without it, or it
-    would come this far again, since a start proves the log from its checkpoint on only.
+    One that is not what was written ends this life only: the next one begins without it, and
+    cannot come this far and no further again.
     """
     stage = Stage()
     stage.carrier.carry_out([e.AppendOp(a_lead(1)), e.AppendOp(a_topic(2))])

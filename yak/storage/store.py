@@ -490,7 +490,7 @@ class Store:
             try:
                 self.load(index, self._log.next_index - 1)
             except StorageError as e:
-                if e.damaged:  # the next start would find the checkpoint whole, and come this far
+                if e.damaged:  # or the next life might come this far and no further again
                     self._data_dir.is_damaged()
                 raise Fatal(f"committed operations cannot be applied: {e}; start again") from e
         return self._loaded[index - self._loaded_first]

@@ -185,6 +185,21 @@ def test_a_leaders_damaged_file_is_never_handed_out() -> None:
         assert outgoing.read(file, position, PIECE) == data
 
 
+def test_another_partitions_file_in_its_place_is_never_handed_out() -> None:
+    """Its batches are whole, and their order is right."""
+    leader = a_leader()
+    outgoing = leader.store.outgoing()
+    files = sorted({file for file, _ in pieces_of(leader) if file is not None})
+    one = files[0]
+    other = next(file for file in files if file[:2] != one[:2] and file[2] == one[2])
+    wanted = leader.disk.size(place(leader, one))
+    strange = leader.disk.read_file(place(leader, other))
+    leader.disk.write_file(place(leader, one), (strange * wanted)[:wanted])
+    with pytest.raises(StorageError, match=f"is of {other[0]}/{other[1]}") as raised:
+        read_all(outgoing, one)
+    assert raised.value.damaged
+
+
 def place(leader: Life, file: tuple[str, int, int]) -> str:
     """Where it is by now."""
     topic, partition, first = file

@@ -13,6 +13,7 @@ from tests.support.memory_disk import MemoryDisk
 from tests.support.operations import TOPIC, append_op, body_of, create_topic, encoded, lead, mixed
 from yak.core import ops
 from yak.core.ops import NO_SUM, Op
+from yak.errors import Fatal
 from yak.storage.chunk import parse_chunk, split
 from yak.storage.data_dir import DataDir
 from yak.storage.disk import Buffer, Disk
@@ -328,6 +329,30 @@ def test_a_damaged_log_is_kept_aside_and_the_broker_begins_empty() -> None:
     directory.clear_suspicion()
     disk.crash("kill", random.Random(0))
     assert start(disk)[1].state == "whole"
+
+
+def test_a_log_that_rots_before_it_is_applied_ends_this_life_and_the_next_begins_as_damaged() -> (
+    None
+):
+    """Else each start might come so far, and no further."""
+    disk = MemoryDisk()
+    store, _, _ = start(disk)
+    operations = renumbered(history(20))
+    store.append(operations)
+    disk.crash("kill", random.Random(0))
+    store, found, directory = start(disk)
+    assert found.state == "whole"
+    name = disk.listdir("/data/oplog")[0]
+    disk.flip(f"/data/oplog/{name}", disk.size(f"/data/oplog/{name}") // 2)
+    with pytest.raises(StorageError, match="cannot be read") as raised:
+        store.load(1, 20)
+    assert raised.value.damaged
+    assert not directory.meta.set_aside
+    with pytest.raises(Fatal, match="committed operations cannot be applied"):
+        store.apply([op for op, _ in operations])
+    assert directory.meta.set_aside
+    disk.crash("kill", random.Random(0))
+    assert start(disk)[1].state == "damaged"
 
 
 def test_a_log_without_its_beginning_is_damaged() -> None:
