@@ -12,9 +12,9 @@ and blames nobody.)
 
 A session whose connection closed is *probed*: the broker's own port is asked for its status.
 Refused by every address of its host, or answered by another incarnation: dead at once.  A
-connection that ends without an answer is what a dying process looks like for a moment, so it is
-asked again.  Anything else proves nothing, and the session goes on until its heartbeats are
-missed.
+connection that is reset, or ends without an answer, is what a dying process looks like for a
+moment, so it is asked again.  Anything else proves nothing, and the session goes on until its
+heartbeats are missed.
 
 What it does not do: it decides nothing, and it serves no records.
 """
@@ -303,8 +303,13 @@ async def _ask_address(address: Address, inc: str) -> _Verdict:
     try:
         connection = await Connection.open(address, timeout_s=PROBE_S)
     except YakError as e:
-        refused = isinstance(e.__cause__, ConnectionRefusedError)
-        return _REFUSES if refused else _LIVES_OR_HANGS
+        match e.__cause__:
+            case ConnectionRefusedError():
+                return _REFUSES
+            case ConnectionResetError():  # its port was closed before it took this one in
+                return _ENDING
+            case _:
+                return _LIVES_OR_HANGS
     try:
         status, _ = await connection.ask(m.Status(id=0), m.StatusAnswer, timeout_s=PROBE_S)
     except YakError as e:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -260,6 +261,35 @@ def test_a_closed_session_whose_port_has_another_process_is_dead(
         await two.until(lambda view: view.leader == 2)
         assert "another process answers" in zk.state["elections"][-1]["reason"]
         await closing(one, two)
+
+    play(story)
+
+
+def test_a_port_that_closes_while_it_is_asked_is_asked_again(play: Callable[..., None]) -> None:
+    """A dying process resets what waits at its door, and refuses only then."""
+
+    async def story(zk: Zk) -> None:
+        one, two = await pair(zk)
+        assert one.port is not None
+        await one.port.close(0.0)
+        door = socket.create_server((one.address.host, one.address.port))
+        asked = asyncio.Event()
+        ask = zookeeper._ask_address
+
+        async def closing_meanwhile(*question: Any) -> Any:
+            asking = asyncio.ensure_future(ask(*question))
+            await asyncio.sleep(0)  # it knocks
+            door.close()
+            asked.set()
+            return await asking
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(zookeeper, "_ask_address", closing_meanwhile)
+            one.connection.close()
+            await asked.wait()
+            await two.until(lambda view: view.leader == 2)
+        assert "its port refuses connections" in zk.state["elections"][-1]["reason"]
+        await closing(two)
 
     play(story)
 

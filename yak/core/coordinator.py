@@ -145,7 +145,12 @@ class Coordinator:
         if here != request.broker:
             raise Refused("INVALID_REQUEST", f"broker: this connection speaks for broker {here}")
         try:
-            document, said = take_in(self.document, request, old.present if old else None)
+            document, said = take_in(
+                self.document,
+                request,
+                old.present if old else None,
+                connected=old is not None and old.conn is not None,
+            )
         except Refused as refused:
             return [
                 *self._remember(request, refused, now),

@@ -52,11 +52,14 @@ _SEVERITY: Final[dict[m.LogState, int]] = {"whole": 0, "torn": 1, "unclean": 2, 
 
 
 def take_in(
-    document: Document, request: m.Join, live: Present | None
+    document: Document, request: m.Join, live: Present | None, *, connected: bool = True
 ) -> tuple[Document, list[Tell]]:
-    """The document with this broker in it.  Raises Refused; `live`: its session so far."""
+    """The document with this broker in it.  Raises Refused.
+
+    live: its session so far; connected: whether that one still has its connection.
+    """
     _check_cluster(document, request)
-    _check_disk(request, live)
+    _check_disk(request, live, connected=connected)
     known = Known(host=request.host, port=request.port, disk=request.disk)
     document = replace(document, brokers={**document.brokers, request.broker: known})
     suspect = _suspicion(document, request)
@@ -107,9 +110,18 @@ def newest_epoch(request: m.Join) -> int:
     return max(request.epoch, request.end[0], request.seen[0])
 
 
-def _check_disk(request: m.Join, live: Present | None) -> None:
-    """other_disk: under an id with a live session another disk is another broker."""
+def _check_disk(request: m.Join, live: Present | None, *, connected: bool) -> None:
+    """other_disk: under an id with a live session another disk is another broker.
+
+    One that lost its connection may be dead, only nobody knows yet: that is worth waiting for.
+    """
     if live is not None and live.disk != request.disk:
+        if not connected:
+            raise Refused(
+                "NO_LEADER",
+                f"broker {request.broker} with disk {live.disk} has lost its connection, but may "
+                f"live until its session ends; then disk {request.disk} can take its place",
+            )
         raise Refused(
             "CLUSTER_MISMATCH",
             f"broker {request.broker} is alive with disk {live.disk}, and another one joins under "

@@ -59,6 +59,15 @@ def test_a_broken_log_is_on_record_before_its_join_is_answered() -> None:
     assert told(stage.effects) == ["joined", "not_whole"]
 
 
+def test_another_disk_waits_until_a_session_without_a_connection_has_ended() -> None:
+    stage = Stage()
+    stage.settle(1, 2)
+    stage.close(2)
+    assert refused(stage.join(12, disk="dX")) == "NO_LEADER"
+    stage.brain.probed(2, "i2.1", "its port refuses connections", stage.now)
+    assert isinstance(stage.join(12, disk="dX"), m.JoinAnswer)
+
+
 def test_a_join_is_published_to_the_others() -> None:
     stage = Stage()
     stage.settle(1, 2)

@@ -16,7 +16,7 @@ from yak.core.document import (
     Present,
     Replica,
 )
-from yak.errors import Refused
+from yak.errors import Refused, is_retriable
 
 
 def proposal(*isr: int, epoch: int = 3, version: int = 12, **incs: str) -> m.ProposeIsr:
@@ -29,8 +29,10 @@ def decide(document: Document, living: Liveness) -> Document:
     return election.decide(document, living, 1_763_800_000_000)[0]
 
 
-def take_in(document: Document, request: m.Join, live: Present | None = None) -> Document:
-    return election.take_in(document, request, live)[0]
+def take_in(
+    document: Document, request: m.Join, live: Present | None = None, **more: bool
+) -> Document:
+    return election.take_in(document, request, live, **more)[0]
 
 
 def change(document: Document, request: m.ProposeIsr, *brokers: int, by: int = 1) -> Document:
@@ -92,6 +94,13 @@ def test_other_disk_is_refused_while_the_id_lives_with_both_disks() -> None:
     with pytest.raises(Refused, match=r"disk d2.*disk dX") as e:
         take_in(agreed(), a_join(2, disk="dX"), Present("i2.1", "d2", (3, 9)))
     assert e.value.name == "CLUSTER_MISMATCH"
+
+
+def test_other_disk_has_to_wait_for_one_that_may_be_dead() -> None:
+    live = Present("i2.1", "d2", (3, 9))
+    with pytest.raises(Refused, match=r"disk d2.*session.*disk dX") as e:
+        take_in(agreed(), a_join(2, disk="dX"), live, connected=False)
+    assert is_retriable(e.value.name)
 
 
 def test_the_same_disk_may_join_again_while_its_session_lives() -> None:
