@@ -30,6 +30,7 @@ _COMMANDS: Final[Mapping[str, str]] = {
     "group": "List, describe, move and delete consumer groups.",
     "status": "Show the cluster and each broker.",
     "log": "Read an operation log, one line an operation.",
+    "bench": "Measure the cluster: records a second, and milliseconds.",
     "verify": "Prove that files, or the replicas of a cluster, are whole and agree.",
 }
 
