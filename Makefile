@@ -15,9 +15,9 @@ MINUTES ?=
 FSYNC  ?=
 
 OPTIONS = $(if $(SEED),--seed $(SEED)) $(if $(FSYNC),--fsync $(FSYNC))
-SOURCES := yak tests scripts
+SOURCES := yak tests scripts bench
 
-.PHONY: help demo test check format sim model kills fault soak clean
+.PHONY: help demo test check format sim model kills fault soak bench bench-peers clean
 
 help:
 	@echo "make demo     a cluster, a real file, and the leader dies: under a minute"
@@ -29,6 +29,7 @@ help:
 	@echo "make kills    killed at every system call that changes the disk, restarted from each leftover"
 	@echo "make fault    five minutes of faults on real processes (MINUTES, SEED, FSYNC): nothing lost"
 	@echo "make soak     an hour of a real cluster's life, then one of faults (MINUTES, SEED, FSYNC)"
+	@echo "make bench    how fast it is here; make bench-peers: beside Kafka, Redis, NATS (bench/README.md)"
 	@echo "make clean    removes what these made"
 
 # Made anew whenever the dependencies change; --upgrade-deps is not needed, old pips will do.
@@ -72,6 +73,13 @@ fault: $(STAMP)
 soak: $(STAMP)
 	$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),60) $(OPTIONS)
 	$(BIN)/python -m tests.fault --minutes $(or $(MINUTES),60) $(OPTIONS)
+
+bench: $(STAMP)
+	$(BIN)/python -m bench
+
+bench-peers: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	$(BIN)/python -m bench --peers
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis \
