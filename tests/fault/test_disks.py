@@ -107,6 +107,8 @@ def test_a_disk_that_stands_still(tmp_path: Path, whose: Whose) -> None:
 def cut_power(life: Life, brokers: list[int]) -> None:
     """At once for all of these; the machines are started again."""
     for broker in brokers:
+        life.cluster.pause(broker)  # a machine without power says nothing of its disk
+    for broker in brokers:
         life.disks[broker].cut_power()
     life.cluster.kill(*brokers)
     for broker in brokers:
@@ -121,7 +123,7 @@ def test_the_power_of_all_is_cut_again_and_again(tmp_path: Path, seed: int) -> N
     """With fsync=always nothing that was acknowledged is lost, though all lose it at once."""
     chance = random.Random(seed)
     with Life(tmp_path, disks="ext4") as life:
-        for _ in range(5):
+        for _ in range(4):
             cut_power(life, life.cluster.ids)
             life.progress(5)
             time.sleep(chance.uniform(0.0, 1.5))  # somewhere in the work, not before it
@@ -133,7 +135,7 @@ def test_the_power_of_all_is_cut_again_and_again(tmp_path: Path, seed: int) -> N
 def test_the_power_of_one_after_the_other_is_cut(tmp_path: Path, fsync: str) -> None:
     """Without syncs, too: min_insync_replicas - 1 power cuts cost nothing."""
     with Life(tmp_path, fsync=fsync, disks="ext4") as life:
-        for whose in (*VICTIMS, *VICTIMS):
+        for whose in VICTIMS:
             victim = life.victim(whose)
             cut_power(life, [victim])
             life.whole()
