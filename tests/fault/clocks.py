@@ -24,8 +24,10 @@ class Clock:
     """How far one process's wall clock is off, in a file that it looks at."""
 
     def __init__(self, path: Path) -> None:
+        """Right, or as far off as its file says that it is."""
         self.path = path
-        path.write_text(_text(0.0))
+        if not path.exists():
+            path.write_text(_text(0.0))
 
     def set(self, off_s: float) -> None:
         with self.path.open("r+") as file:
@@ -38,7 +40,7 @@ class Clock:
     @property
     def before(self) -> list[str]:
         """What comes before a command that is to go by this clock."""
-        return [sys.executable, str(_LAUNCHER), str(self.path)]
+        return [sys.executable, "-P", str(_LAUNCHER), str(self.path)]
 
 
 def _text(off_s: float) -> str:

@@ -2,7 +2,7 @@
 
     prepared     once, before any process starts: what the machine has to have ready (a context
                  manager of a module of faults, as links.py's; a module that needs none has none)
-    missing      asked once; why this machine cannot do it
+    missing      asked once; why it cannot be done here
     begin        does it, and says what was done
     go_on        what takes its time: called again and again until it says that this was all
     end          undoes it, in a `finally`: also where `begin` raised half way, and more than once
@@ -17,9 +17,11 @@ waits for the cluster to heal: nemesis.py does, when it has ended.
 from __future__ import annotations
 
 import random
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, TypeAlias
 
 from tests.fault.field import Field
+
+Whom: TypeAlias = Literal["broker", "zk", "process", "all"]
 
 
 class UnableError(Exception):
@@ -35,16 +37,16 @@ class Fault:
     lasts_s: ClassVar[tuple[float, float]] = (0.2, 4.0)
     #: Faults with the same word never overlap on one victim; none means that all may.
     apart: ClassVar[str] = ""
-    #: Whom it is done to: a broker, a process (a broker, or yak-zk: 0), or None: all of them.
-    whom: ClassVar[Literal["broker", "process", "all"]] = "broker"
+    #: Whom it is done to: a broker, yak-zk (0), a process (either), or None: all of them.
+    whom: ClassVar[Whom] = "broker"
     #: Whether what a broker holds is lost by it: then all have to be in sync before, and none
-    #: loses anything more until all are again.
+    #: loses anything more until all are again.  It begins an act.
     loses: ClassVar[bool] = False
     #: How often it comes, against others.
     share: ClassVar[int] = 1
 
-    def missing(self) -> str:
-        """ "", or why this machine cannot do it."""
+    def missing(self, field: Field) -> str:
+        """ "", or why it cannot be done on this machine, or to this cluster."""
         return ""
 
     def begin(self, field: Field, victim: int | None, chance: random.Random) -> str:

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Final
 
 from tests.fault.roads import ZK, Roads
 from tests.support.cluster import Cluster
+from tests.support.mounts import Mount
 from tests.support.process import PATIENCE_S, Process, wait_until
 
 if TYPE_CHECKING:
@@ -43,9 +44,14 @@ class Field:
 
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
-        #: Each broker's data directory, and the file that says how far its wall clock is off.
+        #: Each process's data directory, and the file that says how far its wall clock is off.
         self.disks: dict[int, Path] = {b: cluster.data_dir(b) for b in cluster.ids}
+        self.disks[ZK] = cluster.zk_dir
         self.clocks: dict[int, Path] = {}
+        #: The file systems of processes that have one of their own, and where brokers read which
+        #: boot of their machine it is: disks.py.
+        self.mounts: dict[int, Mount] = {}
+        self.boot_ids: dict[int, Path] = {}
         #: The links between the processes, and their namespaces if they have any: links.py.
         self.roads = Roads()
         self.spaces: Spaces | None = None

@@ -18,10 +18,10 @@ import itertools
 import random
 from collections.abc import Iterator
 from functools import partial
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from tests.fault import spaces
-from tests.fault.fault import Fault, UnableError
+from tests.fault.fault import Fault, UnableError, Whom
 from tests.fault.field import Field, name, names
 from tests.fault.roads import CLIENTS, ZK, Connection, Effect, Pair
 from tests.fault.spaces import Spaces
@@ -84,9 +84,12 @@ def _where(field: Field, number: int) -> Address:
     return found
 
 
-def _peer(field: Field, victim: int, chance: random.Random) -> int:
-    """Another process: each pair has its turn."""
-    return chance.choice([other for other in field.everyone if other != victim])
+def _pair(field: Field, kind: str, *, one_way: bool = False) -> Pair:
+    """Two processes: each pair has its turn, in an order that mixes them."""
+    choose = itertools.permutations if one_way else itertools.combinations
+    pairs = list(choose(field.everyone, 2))
+    random.Random(len(pairs)).shuffle(pairs)
+    return pairs[field.turn(kind) % len(pairs)]
 
 
 def _both(a: int, b: int) -> list[Pair]:
@@ -96,7 +99,7 @@ def _both(a: int, b: int) -> list[Pair]:
 class _Effects(Fault):
     """Of the proxies."""
 
-    whom: ClassVar[Literal["broker", "process", "all"]] = "process"
+    whom: ClassVar[Whom] = "process"
 
     def __init__(self) -> None:
         self._effect: Effect | None = None
@@ -112,24 +115,23 @@ class _Effects(Fault):
 
 class LinkCut(_Effects):
     kind = "link cut (proxy)"
+    whom = "all"
     lasts_s = (0.2, 6.0)
 
     def begin(self, field: Field, victim: int | None, chance: random.Random) -> str:
-        assert victim is not None
-        peer = _peer(field, victim, chance)
-        self._do(field, _both(victim, peer), Effect(hold=True))
-        return f"{name(victim)} and {name(peer)} do not hear each other"
+        pair = _pair(field, self.kind)
+        self._do(field, _both(*pair), Effect(hold=True))
+        return f"{names(pair)} do not hear each other"
 
 
 class OneWayCut(_Effects):
     kind = "one-way cut (proxy)"
+    whom = "all"
     lasts_s = (0.2, 6.0)
 
     def begin(self, field: Field, victim: int | None, chance: random.Random) -> str:
-        assert victim is not None
-        pair = [victim, _peer(field, victim, chance)]
-        chance.shuffle(pair)
-        self._do(field, [(pair[0], pair[1])], Effect(hold=True))
+        pair = _pair(field, self.kind, one_way=True)
+        self._do(field, [pair], Effect(hold=True))
         return f"{name(pair[1])} does not hear {name(pair[0])}"
 
 
@@ -237,13 +239,13 @@ def _with_clients(numbers: list[int]) -> str:
 class _Wires(Fault):
     """Of the namespaces."""
 
-    whom: ClassVar[Literal["broker", "process", "all"]] = "process"
+    whom: ClassVar[Whom] = "process"
     lasts_s = (0.2, 6.0)
 
     def __init__(self) -> None:
         self._cut: list[Pair] = []
 
-    def missing(self) -> str:
+    def missing(self, field: Field) -> str:
         return spaces.missing()
 
     def _do(self, field: Field, pairs: list[Pair]) -> None:
@@ -260,22 +262,21 @@ class _Wires(Fault):
 
 class WireCut(_Wires):
     kind = "link cut (namespace)"
+    whom = "all"
 
     def begin(self, field: Field, victim: int | None, chance: random.Random) -> str:
-        assert victim is not None
-        peer = _peer(field, victim, chance)
-        self._do(field, _both(victim, peer))
-        return f"the wire between {name(victim)} and {name(peer)} is cut"
+        pair = _pair(field, self.kind)
+        self._do(field, _both(*pair))
+        return f"the wire between {names(pair)} is cut"
 
 
 class OneWayWire(_Wires):
     kind = "one-way cut (namespace)"
+    whom = "all"
 
     def begin(self, field: Field, victim: int | None, chance: random.Random) -> str:
-        assert victim is not None
-        pair = [victim, _peer(field, victim, chance)]
-        chance.shuffle(pair)
-        self._do(field, [(pair[0], pair[1])])
+        pair = _pair(field, self.kind, one_way=True)
+        self._do(field, [pair])
         return f"no frame of {name(pair[0])} comes to {name(pair[1])}"
 
 

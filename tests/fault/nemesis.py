@@ -5,7 +5,8 @@ act nothing is done until all are in sync and records are acknowledged; how long
 the last undoing is the recovery time: of that kind, or of "together".
 
 Kinds are drawn from a shuffled deck, so that each had its turn before one comes again; the leader
-is chosen more often than others.  What must not overlap (`apart`, `loses`) waits for another turn.
+is chosen more often than others.  What must not overlap (`apart`) waits for another turn, and what
+`loses` begins an act, when all is well.
 
 Every fault is undone in a `finally`; what fails then is raised when all are.
 """
@@ -19,12 +20,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from tests.fault import links, processes
+from tests.fault import disks, links, machine, processes
 from tests.fault.fault import Fault, UnableError
 from tests.fault.field import Field
+from tests.fault.roads import ZK
 
 #: Every kind there is.
-KINDS: Final[tuple[type[Fault], ...]] = (*processes.FAULTS, *links.FAULTS)
+KINDS: Final[tuple[type[Fault], ...]] = (
+    *processes.FAULTS,
+    *links.FAULTS,
+    *disks.FAULTS,
+    *machine.FAULTS,
+)
 #: Faults at one time.
 AT_ONCE: Final = 3
 #: How long an act of several goes on making new ones, from and to.
@@ -43,11 +50,21 @@ TOGETHER: Final = "together"
 
 
 @dataclass
+class Span:
+    """When a fault was under way, by the monotonic clock."""
+
+    what: str
+    began: float
+    ended: float = float("inf")
+
+
+@dataclass
 class Active:
     fault: Fault
     victim: int | None
     until: float
     done: bool = False
+    span: Span | None = None
 
 
 class Nemesis:
@@ -62,7 +79,7 @@ class Nemesis:
     ) -> None:
         #: kind -> how many were made.
         self.made: Counter[str] = Counter()
-        #: kind -> why this machine cannot do it.
+        #: kind -> why it cannot be done here.
         self.missing: dict[str, str] = {}
         #: "kind: why" of those that could not be made at that time.
         self.unable: Counter[str] = Counter()
@@ -75,10 +92,16 @@ class Nemesis:
         self._tick = tick
         self._kinds = [kind for kind in kinds if not self._is_missing(kind)]
         self._deck: deque[type[Fault]] = deque()
+        #: Of the next acts.
+        self._first: deque[type[Fault]] = deque()
+        #: Nothing was done in this act yet.
+        self._all_is_well = True
+        #: Every fault that was made.
+        self.spans: list[Span] = []
         self._active: list[Active] = []
 
     def _is_missing(self, kind: type[Fault]) -> bool:
-        why = kind().missing()
+        why = kind().missing(self._field)
         if why:
             self.missing[kind.kind] = why
         return bool(why)
@@ -92,11 +115,11 @@ class Nemesis:
     def act(self) -> None:
         """One act, and what comes after it.  Raises AssertionError where it does not heal."""
         single = self._chance.random() < SINGLE
-        before = self.made.copy()
+        before, self._all_is_well = self.made.copy(), True
         ended_at = time.monotonic()
         try:
             if single:
-                self._begin(lambda _: True)
+                self._begin()
             else:
                 self._together()
             while self._active:
@@ -117,7 +140,7 @@ class Nemesis:
         next_at = 0.0
         while (now := time.monotonic()) < until or (self._steps_left() and now < until + LONGER_S):
             if now >= next_at and len(self._active) < AT_ONCE:
-                self._begin(self._fits)
+                self._begin()
                 next_at = time.monotonic() + self._chance.uniform(*GAP_S)
             self._turn()
 
@@ -136,16 +159,18 @@ class Nemesis:
 
     # -- beginning and ending ----------------------------------------------------------------------
 
-    def _begin(self, fits: Callable[[Active], bool]) -> None:
+    def _begin(self) -> None:
         kind = self._draw()
         active = Active(kind(), self._victim(kind), 0.0)
         shortest, longest = kind.lasts_s
         lasts_s = shortest + (longest - shortest) * self._chance.random() ** 2
         chance = random.Random(self._chance.getrandbits(64))
-        if not fits(active):
-            self._deck.append(kind)
+        if not self._fits(active):
+            (self._first if kind.loses else self._deck).append(kind)
             return
         self._active.append(active)
+        self._all_is_well = False
+        began = time.monotonic()
         try:
             what = active.fault.begin(self._field, active.victim, chance)
         except UnableError as e:
@@ -153,11 +178,15 @@ class Nemesis:
             self._end(active)
             return
         active.until = time.monotonic() + lasts_s
+        active.span = Span(f"{kind.kind}: {what}", began)
+        self.spans.append(active.span)
         self.made[kind.kind] += 1
         self.at_once[len(self._active)] += 1
         self._field.tell(f"[{sum(self.made.values())}] {kind.kind}, {lasts_s:.1f} s: {what}")
 
     def _draw(self) -> type[Fault]:
+        if self._first and self._all_is_well:
+            return self._first.popleft()
         if not self._deck:
             cards = [kind for kind in self._kinds for _ in range(kind.share)]
             self._chance.shuffle(cards)
@@ -165,8 +194,8 @@ class Nemesis:
         return self._deck.popleft()
 
     def _victim(self, kind: type[Fault]) -> int | None:
-        if kind.whom == "all":
-            return None
+        if kind.whom in ("all", "zk"):
+            return None if kind.whom == "all" else ZK
         those = self._field.brokers if kind.whom == "broker" else self._field.everyone
         chosen, wants_leader = self._chance.choice(those), self._chance.random() < LEADER
         leader = self._field.leader() if wants_leader else None
@@ -174,7 +203,7 @@ class Nemesis:
 
     def _fits(self, new: Active) -> bool:
         """Into what is under way."""
-        if new.fault.loses and self._active:
+        if new.fault.loses and not self._all_is_well:
             return False
         return not any(
             new.fault.apart
@@ -186,7 +215,8 @@ class Nemesis:
     def _end(self, active: Active) -> None:
         self._active.remove(active)
         active.fault.end(self._field)
-        if active.until:
+        if active.span is not None:
+            active.span.ended = time.monotonic()
             self._field.tell(f"{active.fault.kind} is over")
 
     def _end_all(self) -> None:

@@ -20,9 +20,9 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import ClassVar, Literal
+from typing import ClassVar
 
-from tests.fault.fault import Fault, UnableError
+from tests.fault.fault import Fault, UnableError, Whom
 from tests.fault.field import Field, name, names
 from tests.fault.roads import ZK
 from tests.support.process import PATIENCE_S, POLL_S
@@ -42,7 +42,7 @@ class _OneProcess(Fault):
     """Whatever is done, it runs again in the end."""
 
     apart = "process"
-    whom: ClassVar[Literal["broker", "process", "all"]] = "process"
+    whom: ClassVar[Whom] = "process"
 
     def __init__(self) -> None:
         self._victims: list[int] = []
@@ -100,14 +100,17 @@ class Kill(_OneProcess):
         return f"{name(victim)} is killed"
 
 
-class Terminate(_OneProcess):
+class Terminate(_Stepwise):
+    """A leader that is cut off takes its time to end: other faults go on meanwhile."""
+
     kind = "SIGTERM"
     share = 2
 
     def begin(self, field: Field, victim: int | None, chance: random.Random) -> str:
         assert victim is not None
         self._victims = [victim]
-        field.terminate(victim)
+        self._steps = _ends(field, victim, kill=False)
+        next(self._steps, None)
         return f"{name(victim)} is asked to stop"
 
     def end(self, field: Field) -> None:

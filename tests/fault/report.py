@@ -1,5 +1,8 @@
 """What a run of faults found: for people, and as JSON.
 
+A gap is a time in which no writer was acknowledged anything.  What was done meanwhile is said with
+the longest ones: whether the cluster could not go on, or took its time.
+
 It counts and formats; what is an anomaly was said by others.
 """
 
@@ -9,10 +12,13 @@ import json
 import statistics
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from tests.fault.nemesis import Nemesis
 from tests.soak.judge import Verdict
+
+#: So many of the longest gaps are told of.
+GAPS: Final = 3
 
 
 @dataclass
@@ -36,6 +42,24 @@ class Report:
             for kind, took in sorted(self.nemesis.healed_s.items())
         }
 
+    def gaps(self) -> list[dict[str, Any]]:
+        """The longest ones: how long, and what was under way, in seconds after its beginning."""
+        return [
+            {
+                "seconds": round(end - begin, 1),
+                "meanwhile": [
+                    {
+                        "from": round(span.began - begin, 1),
+                        "to": round(span.ended - begin, 1),
+                        "what": span.what,
+                    }
+                    for span in self.nemesis.spans
+                    if span.began < end and span.ended > begin
+                ],
+            }
+            for begin, end in self.verdict.gaps()[:GAPS]
+        ]
+
     def summary(self) -> str:
         every = [took for kind in self.nemesis.healed_s.values() for took in kind]
         lines = [f"{name:<28} {value}" for name, value in self.figures.items()]
@@ -50,11 +74,21 @@ class Report:
             count, median, worst = recovery.get(kind, (0, 0.0, 0.0))
             took = f"{count:>5}  {median:.1f} s, {worst:.1f} s" if count else "    -"
             lines.append(f"{kind:<28} {made:>4}  {took}")
-        for kind, why in sorted(self.nemesis.missing.items()):
-            lines.append(f"{kind:<28} skipped: {why}")
+        skipped = sorted(self.nemesis.missing.items())
+        lines += [f"{kind:<28} skipped: {why}" for kind, why in skipped]
         for what, count in sorted(self.nemesis.unable.items()):
             lines.append(f"not this time ({count}): {what}")
-        return "\n".join(lines)
+        return "\n".join([*lines, "", *self._of_gaps()])
+
+    def _of_gaps(self) -> list[str]:
+        lines = []
+        for gap in self.gaps():
+            lines.append(f"nobody was acknowledged anything for {gap['seconds']:.1f} s; meanwhile:")
+            for span in gap["meanwhile"]:
+                lines.append(f"    {span['from']:6.1f} to {span['to']:5.1f} s  {span['what']}")
+            if not gap["meanwhile"]:
+                lines.append("    no fault")
+        return lines
 
     def write(self, path: Path) -> None:
         data = {
@@ -62,6 +96,7 @@ class Report:
             "made": dict(sorted(self.nemesis.made.items())),
             "skipped": self.nemesis.missing,
             "not this time": dict(self.nemesis.unable),
+            "gaps": self.gaps(),
             "recovery": {
                 kind: {"times": times, "median_s": round(median, 2), "worst_s": round(worst, 2)}
                 for kind, (times, median, worst) in self.recovery().items()

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tests.fault import links
+from tests.fault import disks, links, machine
 from tests.fault.fault import Fault
 from tests.fault.field import Field
 from tests.fault.nemesis import KINDS, Nemesis
@@ -87,6 +87,7 @@ class Run:
         self.field = Field(self.cluster)
         self.nemesis = Nemesis(self.field, random.Random(plan.seed), plan.kinds, self._tick)
         self._crew: Crew | None = None
+        self._disks = ""
 
     def run(self) -> Report:
         """Raises AssertionError where the cluster does not do what is waited for."""
@@ -95,6 +96,10 @@ class Run:
         with contextlib.ExitStack() as stack:
             notes = stack.enter_context(Notes(self._notes_dir / "run.notes", "run"))
             stack.enter_context(links.prepared(self.field, apart=plan.apart))
+            stack.enter_context(disks.prepared(self.field))
+            stack.enter_context(machine.prepared(self.field))
+            kinds = {mount.kind for mount in self.field.mounts.values()}
+            self._disks = f"an {kinds.pop()} for each" if kinds else "the machine's"
             cluster = stack.enter_context(self.cluster)
             crew = self._crew = Crew(cluster, self._notes_dir, notes, random.Random(plan.seed + 1))
             topics = Topics(cluster, random.Random(plan.seed + 2), house.SHORT)
@@ -111,8 +116,8 @@ class Run:
             epoch = cluster.epoch()
             read_everything(cluster, topics)
             troubles = [*crew.deaths, *end_processes(cluster)]
-            disks = [self.field.disks[broker] for broker in cluster.ids]
-            troubles += [*_compare(disks), *_verify(disks)]
+            directories = [self.field.disks[broker] for broker in cluster.ids]
+            troubles += [*_compare(directories), *_verify(directories)]
         verdict = judge(read_notes(self._notes_dir), topics.lives, time.monotonic())
         return self._report(verdict, troubles, epoch, time.monotonic() - began)
 
@@ -165,7 +170,9 @@ class Run:
             "seconds": round(seconds),
             "fsync": plan.fsync,
             "links": "namespaces, and proxies" if plan.apart else "proxies",
+            "disks": self._disks,
             "faults": nemesis.made.total(),
+            "kinds": f"{len(nemesis.made)} made, {len(nemesis.missing)} skipped",
             "at once": " ".join(f"{n}: {c}" for n, c in sorted(nemesis.at_once.items())),
             "records acknowledged": verdict.acknowledged,
             "records delivered": verdict.delivered,

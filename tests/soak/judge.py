@@ -98,10 +98,14 @@ class Verdict:
     #: When acknowledgements came, in any order.
     acknowledged_at: list[float] = field(default_factory=list)
 
+    def gaps(self) -> list[tuple[float, float]]:
+        """(from, to) of times in which nobody was acknowledged anything, the longest first."""
+        pairs = itertools.pairwise(sorted(self.acknowledged_at))
+        return sorted(pairs, key=lambda pair: pair[0] - pair[1])
+
     def longest_gap(self) -> float:
-        """The longest time in which nobody was acknowledged anything; -1 where two never were."""
-        times = sorted(self.acknowledged_at)
-        return max((after - before for before, after in itertools.pairwise(times)), default=-1)
+        """In seconds; -1 where there never were two acknowledgements."""
+        return max((after - before for before, after in self.gaps()[:1]), default=-1)
 
     def add(self, kind: str, what: str) -> None:
         self.anomalies[kind].append(what)

@@ -70,6 +70,7 @@ def test_a_good_run_shows_nothing(run: Run) -> None:
     assert (verdict.count, verdict.lines()) == (0, [])
     assert (verdict.acknowledged, verdict.delivered) == (4, 8)
     assert verdict.longest_gap() == 2
+    assert verdict.gaps()[0][1] - verdict.gaps()[0][0] == 2
     assert judge([], run.lives, END).longest_gap() == -1
 
 

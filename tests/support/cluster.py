@@ -69,6 +69,7 @@ class Cluster:
         self.directory = directory
         self.ids = sorted(ids)
         self._zk_options = list(zk_options)
+        self.fsync = fsync
         self._broker_options = [*broker_options, "--fsync", fsync]
         self.options_of = dict(options_of or {})
         self._in_sync = in_sync

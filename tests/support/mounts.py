@@ -50,6 +50,7 @@ class Mount:
     def __init__(self, path: Path, size: int, kind: Kind) -> None:
         self.path = path
         self.kind = kind
+        self._filled = False
         self._image = path.with_name(path.name + ".image")
         path.mkdir(parents=True, exist_ok=True)
         if kind == "tmpfs":
@@ -70,6 +71,7 @@ class Mount:
 
     def fill(self, *, but: int = 0) -> None:
         """Take all the room but some bytes, while others may be writing."""
+        self._filled = True
         with (self.path / BALLAST).open("ab") as file:
             while (free := shutil.disk_usage(self.path).free - but) > 0:
                 while free > 0:
@@ -85,13 +87,14 @@ class Mount:
                     return
 
     def make_room(self) -> None:
+        self._filled = False
         (self.path / BALLAST).unlink(missing_ok=True)
 
     def freeze(self) -> None:
         self._ioctl(_FREEZE, struct.pack("i", 0))
 
     def thaw(self) -> None:
-        """Nothing where it is not frozen."""
+        """Nothing where it is not frozen, or cannot be."""
         with contextlib.suppress(OSError):
             self._ioctl(_THAW, struct.pack("i", 0))
 
@@ -102,6 +105,8 @@ class Mount:
         """Once no process has a file here open: mounted anew, its journal replayed."""
         _run("umount", str(self.path))
         self._mount_image()
+        if not self._filled:
+            self.make_room()  # that it was removed may not have reached the disk
 
     def _ioctl(self, number: int, argument: bytes) -> None:
         fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
