@@ -28,6 +28,7 @@ import random
 import shutil
 import uuid
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import ClassVar, Final
 
@@ -338,15 +339,11 @@ class Wiped(_Damaged):
 
 
 class FlippedUnderIt(_OfDisk):
-    """Nobody may notice before it is read: so it is read, from the partition's beginning."""
+    """Nobody may notice before it is read: so it is, from the beginning, when all is well again."""
 
     kind = "flipped bit under a running broker"
     loses = True
     lasts_s = (0.0, 1.0)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._flipped: tuple[int, str, int] | None = None
 
     def begin(self, field: Field, victim: int | None, chance: random.Random) -> str:
         assert victim is not None
@@ -364,14 +361,8 @@ class FlippedUnderIt(_OfDisk):
             what = damage.flip_record(directory, topic, partition, chance)
         except (FileNotFoundError, IndexError, AssertionError, ValueError) as e:
             raise UnableError("its file was being written, or trimmed") from e
-        self._flipped = victim, topic, partition
+        field.afterwards.append(partial(scrub, field, victim, topic, partition))
         return what
-
-    def end(self, field: Field) -> None:
-        super().end(field)
-        if self._flipped is not None:
-            flipped, self._flipped = self._flipped, None
-            scrub(field, *flipped)
 
 
 class FlippedRecord(FlippedUnderIt):

@@ -3,8 +3,9 @@
 A process is named by its broker's id; yak-zk is 0.  Rules:
 
 * What a fault ended is told apart from what ended by itself: `look` fails on the latter.  A fault
-  that may make a broker end (its disk fails) says so by `may_end`, and takes it back, when it has
-  undone what it did, by `must_live`, which starts it again where it has ended.
+  that may make a process end (its disk fails) says so by `may_end`, and takes it back, when it has
+  undone what it did, by `must_live`, which starts it again where it has ended.  One that is about
+  to end of it just then ends a little later, with 1: `look` starts it again.
 * `start` starts whoever does not run; the others are left alone, so that it can be called twice.
   It does not wait until they listen: each has its port since its first start.
 * Nothing here waits for the cluster to agree on anything: `wait_whole` does, and nemesis.py calls
@@ -18,7 +19,7 @@ from __future__ import annotations
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 #: All are in sync again, and records are acknowledged, within this after the last fault's end: it
 #: bounds a loaded machine that has to copy everything, and no latency.
 WHOLE_S: Final = 120.0
+#: What a process met just before `must_live` ends it within this.
+LATE_S: Final = 5.0
 #: Of the words of a process that ended by itself.
 SAID: Final = 2000
 #: So many further operations are committed before the cluster counts as working.
@@ -59,6 +62,9 @@ class Field:
         self.turns: Counter[str] = Counter()
         self._down: set[int] = set()
         self._may_end: Counter[int] = Counter()
+        self._must_live_since: dict[int, float] = {}
+        #: What faults leave to be looked at when all is well again, once each.
+        self.afterwards: list[Callable[[], None]] = []
 
     # -- who there is ------------------------------------------------------------------------------
 
@@ -155,6 +161,7 @@ class Field:
     def must_live(self, number: int) -> None:
         """What might have ended it is undone.  It runs when this returns."""
         self._may_end[number] = max(0, self._may_end[number] - 1)
+        self._must_live_since[number] = time.monotonic()
         if not self._may_end[number]:
             self.start(number)
 
@@ -171,6 +178,10 @@ class Field:
             if process.running or self.may_be_down(number):
                 continue
             code, said = process.popen.returncode, process.stderr()[-SAID:]
+            since = self._must_live_since.get(number, float("-inf"))
+            if code == 1 and time.monotonic() < since + LATE_S:
+                self.start(number)
+                continue
             raise AssertionError(f"{name(number)} ended by itself, with {code}: {said}")
 
     def _look_at_door(self, number: int) -> None:

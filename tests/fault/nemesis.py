@@ -129,6 +129,10 @@ class Nemesis:
             self._end_all()
         kinds = list((self.made - before).elements())
         self._field.wait_whole()
+        if self._field.afterwards:
+            while self._field.afterwards:
+                self._field.afterwards.pop()()
+            self._field.wait_whole()
         if kinds:
             healed = time.monotonic() - ended_at
             self.healed_s[kinds[0] if len(kinds) == 1 else TOGETHER].append(healed)
