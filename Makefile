@@ -17,7 +17,7 @@ FSYNC  ?=
 OPTIONS = $(if $(SEED),--seed $(SEED)) $(if $(FSYNC),--fsync $(FSYNC))
 SOURCES := yak tests scripts bench
 
-.PHONY: help demo test check format sim model kills fault soak bench bench-peers clean
+.PHONY: help demo test check format sim model kills fault load soak bench bench-peers clean
 
 help:
 	@echo "make demo     a cluster, a real file, and the leader dies: under a minute"
@@ -28,6 +28,7 @@ help:
 	@echo "make model    the rules of safety, searched: every run of a small cluster, half an hour"
 	@echo "make kills    killed at every system call that changes the disk, restarted from each leftover"
 	@echo "make fault    five minutes of faults on real processes (MINUTES, SEED, FSYNC): nothing lost"
+	@echo "make load     ten minutes of clients that mean harm, and what others feel of it"
 	@echo "make soak     an hour of a real cluster's life, then one of faults (MINUTES, SEED, FSYNC)"
 	@echo "make bench    how fast it is here; make bench-peers: beside Kafka, Redis, NATS (bench/README.md)"
 	@echo "make clean    removes what these made"
@@ -69,6 +70,9 @@ kills: $(STAMP)
 
 fault: $(STAMP)
 	$(BIN)/python -m tests.fault --minutes $(or $(MINUTES),5) $(OPTIONS)
+
+load: $(STAMP)
+	$(BIN)/python -m tests.load
 
 soak: $(STAMP)
 	$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),60) $(OPTIONS)

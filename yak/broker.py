@@ -18,11 +18,13 @@ stands here, from its start to its end, hence more than 400 lines.
 from __future__ import annotations
 
 import asyncio
+import gc
 import shutil
 import signal
 import sys
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -30,6 +32,7 @@ from typing import Any, Final
 
 from yak import messages as m
 from yak import protocol
+from yak.bodies import validate_records
 from yak.carrier import Batch, Carrier
 from yak.config import OPLOG_RETAIN_BYTES, BrokerConfig, Settings
 from yak.core import events as e
@@ -54,6 +57,12 @@ from yak.version import VERSION
 
 #: How long answers may take to leave when the broker stops.
 CLOSE_GRACE_S: Final = 2.0
+#: What a partition takes that a client goes on reading (core/standing.py), with its keys.
+KEPT_BYTES: Final = 600
+#: A description of more topics than this waits for its turn.
+FEW_TOPICS: Final = 100
+#: After one has been made, the next waits so many times as long as that took.
+DESCRIPTION_PAUSE: Final = 4
 
 
 class Broker:
@@ -97,6 +106,8 @@ class Broker:
         self.begins_anew = False
         self._started = time.monotonic()
         self._inbox: list[e.Event] = []
+        #: Who wants to be told of much.  Invariant: the first one's turn is due, unless empty.
+        self._descriptions: deque[tuple[ServerConnection, e.Asked]] = deque()
         #: Invariant: a turn is scheduled whenever the inbox is not empty.
         self._turn_due = False
         self._timer: asyncio.TimerHandle | None = None
@@ -133,19 +144,45 @@ class Broker:
         batch = None
         if isinstance(request, m.Produce):
             try:
-                protocol.validate_records(body, request.count)
+                validate_records(body, request.count)
             except Refused as refused:
                 self._refuse(connection, request, refused)
                 return
             batch = Batch(len(body), crc_of(body), body)
             if request.acks == 0:
-                connection.done()
-        self._tell(e.Asked(connection.number, request, batch, connection.dialled))  # type: ignore[arg-type]  # the decoder of this port knows only BrokerRequest
+                connection.done(request.id)
+        elif isinstance(request, m.Fetch) and request.session == "new":
+            connection.keep(KEPT_BYTES * len(request.partitions))
+        asked = e.Asked(connection.number, request, batch, connection.dialled)  # type: ignore[arg-type]  # the decoder of this port knows only BrokerRequest
+        if _describes_much(request):
+            self._describe(connection, asked)
+        else:
+            self._tell(asked)
+
+    def _describe(self, connection: ServerConnection, asked: e.Asked) -> None:
+        """One after the other, each when its client has room: an answer may have megabytes."""
+        if not self._descriptions:
+            self.loop.call_soon(self._describe_next)
+        self._descriptions.append((connection, asked))
+
+    def _describe_next(self) -> None:
+        """Then a pause, so that they take a part of the time and not all of it."""
+        connection, asked = self._descriptions[0]
+        if not connection.closed:
+            connection.when_room(lambda: self._tell(asked))
+        self.loop.call_later(0, self._after_description, time.monotonic())
+
+    def _after_description(self, began: float) -> None:
+        """The turn that answered it is over."""
+        self._descriptions.popleft()
+        if self._descriptions:
+            took = time.monotonic() - began
+            self.loop.call_later(DESCRIPTION_PAUSE * took, self._describe_next)
 
     def _refuse(self, connection: ServerConnection, request: m.Produce, refused: Refused) -> None:
         if request.acks == 0:
             self.node.dropped += 1
-            connection.done()
+            connection.done(request.id)
         else:
             connection.answer(request.id, protocol.error_answer(refused))
 
@@ -410,6 +447,13 @@ class Broker:
                 self._sync_in_thread()
 
 
+def _describes_much(request: m.Request) -> bool:
+    """Whether its answer grows with what there is."""
+    if isinstance(request, m.Metadata):
+        return not isinstance(request.topics, list) or len(request.topics) > FEW_TOPICS
+    return isinstance(request, m.Groups | m.GroupInfo)
+
+
 async def run(config: BrokerConfig) -> None:
     """Run a broker until SIGTERM or SIGINT.  Raises Fatal where it cannot start or go on.
 
@@ -452,6 +496,9 @@ async def _live_once(
     inc = uuid.uuid4().hex
     data_dir.mark_running(inc=inc, boot_id=boot_id, fsync=config.fsync)
     broker = Broker(config, data_dir, store, recovered, story, inc)
+    gc.unfreeze()  # of the life before
+    gc.collect()
+    gc.freeze()  # it stays; each full collection would hold everybody up to look through it
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, broker.stop)

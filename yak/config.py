@@ -76,6 +76,10 @@ class Limits:
     max_connections: int = 10_000
     #: Requests of one connection that wait for an answer; further ones are not read.
     max_inflight_requests: int = 1_000
+    #: What requests without an answer take of memory, and sets of partitions that a client goes on
+    #: reading, over all connections: a long poll of one partition 1 KB, of a thousand 0.6 MB.  So
+    #: many as 500,000 of the former, or 900 of the latter.  Half of it is shared out evenly.
+    max_inflight_bytes: int = 512 * MIB
     #: Bytes of frames that have arrived only in part, or wait since their connection has too many
     #: requests unanswered, over all connections.  Sixteen of the largest frames at once.
     max_partial_bytes: int = 256 * MIB

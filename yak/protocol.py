@@ -16,8 +16,6 @@ Rules:
 * A header is read strictly.  Where it is no JSON object (not UTF-8, a name twice, NaN, a lone
   surrogate, too deep) nothing in it can be trusted, and the refusal has no id; where it is one
   and a field is wrong, the refusal names the field and echoes the id.
-* A body is validated once, in bulk, and stays bytes.  The fast way says yes or no; only after a
-  no a slow way looks for the line to blame.
 * What an answer has beside `id` and `ok` depends on the request: it is decoded as that type.
 
 One file of more than 400 lines, since the wire is one thing to read.  It knows no sockets, no
@@ -30,10 +28,10 @@ import json
 import math
 import re
 from collections.abc import Sequence
-from typing import Annotated, Any, Final, NamedTuple, NoReturn, TypeAlias, TypeVar, get_args
+from typing import Any, Final, NamedTuple, NoReturn, TypeAlias, TypeVar, get_args
 
 import msgspec
-from msgspec import UNSET, Meta, UnsetType
+from msgspec import UNSET, UnsetType
 
 from yak import messages as m
 from yak.config import KIB, MAX_FRAME_CEILING
@@ -54,7 +52,7 @@ MERGE_BELOW_BYTES: Final = 16 * KIB
 #: Larger integers than 64 bits, signed or not, are neither read nor echoed.
 _MIN_64, _MAX_64 = -(2**63), 2**64 - 1
 #: No message quotes more than this of what a client sent.
-_MAX_QUOTED: Final = 200
+MAX_QUOTED: Final = 200
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
@@ -114,11 +112,12 @@ def _part(data: bytes, start: int, stop: int) -> Part:
 class FrameReader:
     """Cuts a stream of bytes into frames, however it was cut on its way.
 
-    partial_bytes: bytes held of a frame that has not ended.
+    partial_bytes: bytes held of a frame that has not ended.  uncut_bytes: those held since more
+    parts were in them than were wanted.
     Invariant: partial_bytes is the sum of the pieces' lengths, and below `_need` between calls.
     """
 
-    __slots__ = ("_broken", "_max", "_need", "_pieces", "partial_bytes")
+    __slots__ = ("_at", "_broken", "_max", "_need", "_pieces", "_uncut", "partial_bytes")
 
     def __init__(self, max_frame_bytes: int) -> None:
         assert 0 < max_frame_bytes < MAX_FRAME_CEILING, max_frame_bytes
@@ -128,19 +127,44 @@ class FrameReader:
         #: then the frame that it announces.
         self._need = PREFIX
         self._broken = False
+        #: What is left of a `feed`, from `_at` on.
+        self._uncut = b""
+        self._at = 0
         self.partial_bytes = 0
+
+    @property
+    def uncut_bytes(self) -> int:
+        return len(self._uncut) - self._at
 
     @property
     def mid_frame(self) -> bool:
         """Whether a frame has begun and not ended."""
         return self.partial_bytes > 0
 
-    def feed(self, data: bytes) -> list[Part]:
-        """All that ends within `data`, in order."""
+    def feed(self, data: bytes, most: int = MAX_INT) -> list[Part]:
+        """All that ends within `data`, in order; but `most` parts.  `more` gives the others."""
+        if self.uncut_bytes:
+            data = self._uncut[self._at :] + data
+            self._uncut, self._at = b"", 0
         parts: list[Part] = []
         at = self._complete(data, parts) if self._pieces else 0
+        self._cut(data, at, parts, most)
+        return parts
+
+    def more(self, most: int) -> list[Part]:
+        """The next parts of what was fed; none where nothing is left."""
+        data, at = self._uncut, self._at
+        self._uncut, self._at = b"", 0
+        parts: list[Part] = []
+        self._cut(data, at, parts, most)
+        return parts
+
+    def _cut(self, data: bytes, at: int, parts: list[Part], most: int) -> None:
         stop = len(data)
         while stop - at >= PREFIX and not self._broken:
+            if len(parts) >= most:
+                self._uncut, self._at = data, at
+                return
             size = int.from_bytes(data[at : at + PREFIX])
             end = at + PREFIX + size
             if size > self._max:
@@ -153,11 +177,11 @@ class FrameReader:
                 at = end
         if at < stop and not self._broken:
             self._hold(data[at:])
-        return parts
 
     def drop(self) -> None:
         """Forget the unfinished frame, and ignore all that may still come."""
         self._broken = True
+        self._uncut, self._at = b"", 0
         self._pieces.clear()
         self.partial_bytes = 0
 
@@ -260,6 +284,15 @@ _encoder = msgspec.json.Encoder()
 _decode_any = msgspec.json.Decoder().decode
 
 
+class _Id(msgspec.Struct):
+    id: m.RequestId
+
+
+_decode_id = msgspec.json.Decoder(_Id).decode
+#: What decoding raises.
+BROKEN = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
+
 class RequestDecoder:
     """Decodes the requests of one port: those of a union in yak.messages."""
 
@@ -273,20 +306,27 @@ class RequestDecoder:
         members, fault = _read_object(header)
         try:
             request: m.Request = self._decode(header)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as e:
+        except BROKEN as e:
             raise BadRequest(_echo(members.get("id")), self._explain(members, str(e))) from e
         if fault:
             raise BadRequest(request.id, fault)
         return request
 
+    def id_of(self, header: bytes) -> m.RequestId | None:
+        """The id of a header that is not worth more, at a tenth of the cost; None: it has none."""
+        try:
+            return _decode_id(header).id
+        except BROKEN:
+            return None
+
     def _explain(self, members: dict[str, Any], why: str) -> str:
         kind = members.get("type", "")
         if not isinstance(kind, str) or not kind:
-            return _friendly(why)
+            return friendly(why)
         if kind not in self._types:
             known = ", ".join(self._types)
-            return f"unknown type {_quote(kind)}; this port answers {known}"
-        return f"{kind}: {_friendly(why)}"
+            return f"unknown type {quote(kind)}; this port answers {known}"
+        return f"{kind}: {friendly(why)}"
 
 
 def _read_object(header: bytes) -> tuple[dict[str, Any], str]:
@@ -300,10 +340,10 @@ def _read_object(header: bytes) -> tuple[dict[str, Any], str]:
     try:
         members = _decode_any(header)
     except msgspec.ValidationError as e:
-        return _read_exactly(header), _friendly(str(e))
+        return _read_exactly(header), friendly(str(e))
     except msgspec.DecodeError as e:
         what = "the header is not a JSON object" if header else "the payload is empty"
-        raise BadRequest(None, f"{what}: {_friendly(str(e))}") from e
+        raise BadRequest(None, f"{what}: {friendly(str(e))}") from e
     except UnicodeDecodeError as e:
         raise BadRequest(None, "the header is not UTF-8") from e
     except RecursionError as e:
@@ -360,7 +400,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members: dict[str, Any] = {}
     for name, value in pairs:
         if name in members:
-            raise ValueError(f"the name {_quote(name)} is there twice")
+            raise ValueError(f"the name {quote(name)} is there twice")
         members[name] = value
     return members
 
@@ -387,7 +427,7 @@ _DETAIL = re.compile(r"(?P<what>.*?)(?: - at `\$\.?(?P<path>[^`]*)`)?", re.DOTAL
 _MISSING = re.compile(r"Object missing required field `(?P<name>[^`]*)`")
 
 
-def _friendly(why: str) -> str:
+def friendly(why: str) -> str:
     """msgspec's reason, with the field in front."""
     detail = _DETAIL.fullmatch(why)
     assert detail is not None
@@ -395,12 +435,12 @@ def _friendly(why: str) -> str:
     if missing := _MISSING.fullmatch(what):
         name = f"{path}.{missing['name']}" if path else missing["name"]
         return f"the field `{name}` is missing"
-    what = what[:_MAX_QUOTED].replace("Expected", "expected", 1)
+    what = what[:MAX_QUOTED].replace("Expected", "expected", 1)
     return f"field `{path}`: {what}" if path and path != "[...]" else what
 
 
-def _quote(text: str) -> str:
-    return repr(text if len(text) <= _MAX_QUOTED else text[:_MAX_QUOTED] + "…")
+def quote(text: str) -> str:
+    return repr(text if len(text) <= MAX_QUOTED else text[:MAX_QUOTED] + "…")
 
 
 def encode_request(request: m.Request) -> bytes:
@@ -455,7 +495,6 @@ class _Tag(msgspec.Struct):
 
 _decode_tag = msgspec.json.Decoder(_Tag).decode
 _decode_error = msgspec.json.Decoder(AnswerHead).decode
-_BROKEN = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 def decode_head(header: bytes) -> AnswerHead | None:
@@ -469,8 +508,8 @@ def decode_head(header: bytes) -> AnswerHead | None:
         if isinstance(tag.id, UnsetType):
             return None
         return AnswerHead(id=tag.id, ok=True) if tag.ok else _decode_error(header)
-    except _BROKEN as e:
-        raise ProtocolError(f"what was received is no answer: {e}: {header[:_MAX_QUOTED]!r}") from e
+    except BROKEN as e:
+        raise ProtocolError(f"what was received is no answer: {e}: {header[:MAX_QUOTED]!r}") from e
 
 
 _M = TypeVar("_M", bound=msgspec.Struct)
@@ -484,104 +523,8 @@ def decode_answer(header: bytes, type_: type[_M]) -> _M:
         decoder = _decoders.setdefault(type_, msgspec.json.Decoder(type_))
     try:
         message: _M = decoder.decode(header)
-    except _BROKEN as e:
+    except BROKEN as e:
         raise ProtocolError(
-            f"what was received is no {type_.__name__}: {e}: {header[:_MAX_QUOTED]!r}"
+            f"what was received is no {type_.__name__}: {e}: {header[:MAX_QUOTED]!r}"
         ) from e
     return message
-
-
-# -- Records --------------------------------------------------------------------------------------
-
-
-_Millis: TypeAlias = Annotated[int, Meta(ge=0, le=MAX_INT)]
-
-
-class _Record(msgspec.Struct, gc=False):
-    """A record as far as it is checked; it keeps nothing, hence no garbage collection."""
-
-    value: msgspec.Raw
-    key: str | UnsetType | None = UNSET
-    headers: list[tuple[str, str | None]] | UnsetType = UNSET
-    timestamp: _Millis | UnsetType = UNSET
-
-
-_records = msgspec.json.Decoder(_Record)
-
-
-def validate_records(body: Buffer, count: int) -> None:
-    """Check that a body is `count` records, one a line.  Raises Refused INVALID_RECORD.
-
-    `value` may be any JSON and is not looked into beyond its grammar: a number of any length
-    and, in a record, a name that is there twice pass (readers take the last one).  The cost is
-    that of the body's bytes: check its size before.
-    """
-    data = body if isinstance(body, bytes) else bytes(body)
-    if not _is_shaped(data, count):
-        raise Refused("INVALID_RECORD", _blame(data, count))
-    try:
-        if not data.isascii():
-            data.decode()
-        records = _records.decode_lines(data)
-    except _BROKEN as e:
-        raise Refused("INVALID_RECORD", _blame(data, count)) from e
-    if len(records) != count:
-        raise Refused("INVALID_RECORD", _blame(data, count))
-
-
-def _is_shaped(data: bytes, count: int) -> bool:
-    """What a decoder of lines lets pass: it takes objects as they come, wherever lines end.
-
-    No JSON holds a line's end between `}` and `{`, so these are the seams between records.
-    """
-    return (
-        count > 0
-        and data.startswith(b"{")
-        and data.endswith(b"}\n")
-        and b"\r" not in data
-        and data.count(b"\n") == count
-        and data.count(b"}\n{") == count - 1
-    )
-
-
-def _blame(data: bytes, count: int) -> str:
-    """Why a body was refused: the slow way, line by line, up to the first one at fault."""
-    lines = data.count(b"\n")
-    if count < 1:
-        return "count must be at least 1"
-    if not data:
-        return f"the body is empty, count says {count}: one record a line belongs after the header"
-    if not data.endswith(b"\n"):
-        return f"the last line ({lines + 1}) is not closed by a newline"
-    if lines != count:
-        return f"the body has {lines} lines, count says {count}: one record a line"
-    start = 0
-    for number in range(1, count + 1):
-        end = data.index(b"\n", start)
-        if why := _blame_line(data[start:end]):
-            return f"line {number} of the body: {why}"
-        start = end + 1
-    return "the body is not one record a line"
-
-
-def _blame_line(line: bytes) -> str | None:
-    if not line.strip():
-        return "it is blank"
-    if b"\r" in line:
-        return "it holds a carriage return; lines end with a newline alone"
-    if not (line.startswith(b"{") and line.endswith(b"}")):
-        return f"it is not one JSON object from its first byte to its last: {_quote_line(line)}"
-    try:
-        line.decode()
-        _records.decode(line)
-    except UnicodeDecodeError as e:
-        return f"it is not UTF-8: {e.reason} at byte {e.start}"
-    except RecursionError:
-        return "it is nested too deep"
-    except msgspec.MsgspecError as e:
-        return f"{_friendly(str(e))}: {_quote_line(line)}"
-    return None
-
-
-def _quote_line(line: bytes) -> str:
-    return _quote(line[: _MAX_QUOTED + 1].decode(errors="replace"))

@@ -199,7 +199,14 @@ class ServerEnd:
         """A simulated client reads everything at once."""
         make()
 
-    def done(self) -> None:
+    @property
+    def closed(self) -> bool:
+        return not self._wire.server_open
+
+    def keep(self, size: int) -> None:
+        """Its memory is nobody's concern here."""
+
+    def done(self, id_: m.RequestId) -> None:
         """No answer is owed any more."""
 
     def push(self, message: m.ClusterView) -> None:

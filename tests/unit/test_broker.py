@@ -123,3 +123,36 @@ async def test_an_answer_to_a_join_leaves_a_mark_that_is_younger_than_the_join()
     )
     broker._viewed(view, True)
     assert broker.data_dir.meta.suspect == "damaged"
+
+
+@pytest.mark.asyncio
+async def test_what_has_megabytes_is_described_to_one_after_the_other() -> None:
+    """Who asks for little is not kept waiting until all have been told of everything."""
+    broker = new_broker(MemoryDisk())
+    told: list[m.RequestId] = []
+    all_told = asyncio.Event()
+
+    def hear(event: e.Event, now: Now) -> None:
+        if isinstance(event, e.Asked):
+            told.append(event.request.id)
+            if len(told) == 5:
+                all_told.set()
+
+    broker.node.hear = hear  # type: ignore[method-assign]  # only what it is asked is of interest
+    broker.node.act = lambda now: []  # type: ignore[method-assign]  # likewise
+    broker.carrier.server = cast("Any", SimpleNamespace(flush=lambda: None))
+    here, gone = (
+        cast(
+            "Any",
+            SimpleNamespace(number=1, dialled="?", closed=closed, when_room=lambda make: make()),
+        )
+        for closed in (False, True)
+    )
+    for id_ in range(3):
+        broker.received(here, m.Metadata(id=id_), b"")
+        broker.received(gone, m.Metadata(id="gone"), b"")
+    broker.received(here, m.Groups(id=3), b"")
+    broker.received(here, m.Status(id="little"), b"")
+    async with asyncio.timeout(5):
+        await all_told.wait()
+    assert told == ["little", 0, 1, 2, 3]

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from yak import messages as m
 from yak import protocol
+from yak.bodies import validate_records
 from yak.config import Settings
 from yak.errors import ERRORS, ProtocolError, Refused
 from yak.model import MAX_INT
@@ -26,7 +27,6 @@ from yak.protocol import (
     Part,
     RequestDecoder,
     TooLarge,
-    validate_records,
 )
 
 MAX = 1 << 20
@@ -72,6 +72,40 @@ def test_frames_survive_being_cut_anywhere(
     reader = FrameReader(MAX)
     assert read(reader, data, sizes) == [Frame(header, body) for header, body in frames]
     assert reader.partial_bytes == 0
+
+
+@given(
+    frames=st.lists(st.tuples(headers, bodies), max_size=20),
+    sizes=st.lists(st.sampled_from([7, 100, 20_000]), min_size=1),
+    most=st.integers(1, 5),
+    behind=st.sampled_from([b"", b"\0", (MAX + 1).to_bytes(4) + b"more"]),
+)
+def test_frames_may_be_taken_a_few_at_a_time(
+    frames: list[tuple[bytes, bytes]], sizes: list[int], most: int, behind: bytes
+) -> None:
+    """Also where more arrives before they have been."""
+    data = b"".join(wire(header, body) for header, body in frames) + behind
+    reader = FrameReader(MAX)
+    parts: list[Part] = []
+    for number, piece in enumerate(cut(data, sizes)):
+        parts += reader.feed(piece, most)
+        if number % 2:
+            parts += reader.more(most)
+    while more := reader.more(most):
+        assert len(more) <= most
+        parts += more
+    assert reader.uncut_bytes == 0
+    ends = [TooLarge(MAX + 1)] if len(behind) > 1 else []
+    assert parts == [*(Frame(header, body) for header, body in frames), *ends]
+    assert reader.partial_bytes == (len(behind) if len(behind) == 1 else 0)
+
+
+def test_what_was_not_taken_goes_with_the_rest() -> None:
+    reader = FrameReader(MAX)
+    assert len(reader.feed(wire(b"{}") * 10 + b"\0", 3)) == 3
+    assert (reader.uncut_bytes, reader.partial_bytes) == (7 * len(wire(b"{}")) + 1, 0)
+    reader.drop()
+    assert (reader.uncut_bytes, reader.more(3)) == (0, [])
 
 
 def test_a_frame_cut_at_every_byte() -> None:
@@ -291,6 +325,23 @@ def test_unknown_fields_are_ignored_whatever_they_hold(value: Any) -> None:
 @given(st.binary(max_size=80) | json_values.map(lambda value: json.dumps(value).encode()))
 def test_whatever_comes_is_refused_in_order(header: bytes) -> None:
     refused(header)
+
+
+@pytest.mark.parametrize(
+    ("header", "id_"),
+    [
+        (b'{"type":"status","id":7}', 7),
+        (b'{"id":"x","partitions":[[[]]],"type":"fetch"}', "x"),
+        (b'{"type":"status"}', None),
+        (b'{"type":"status","id":null}', None),
+        (b'{"id":7', None),
+        (b'["id",7]', None),
+        (b'{"id":"\xff"}', None),
+        (b"[" * 100_000, None),
+    ],
+)
+def test_the_id_of_a_header_that_is_not_looked_into(header: bytes, id_: m.RequestId | None) -> None:
+    assert RequestDecoder(m.BrokerRequest).id_of(header) == id_
 
 
 def test_a_decoder_of_one_kind() -> None:

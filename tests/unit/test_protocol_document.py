@@ -15,9 +15,10 @@ from typing import Any, get_args
 import msgspec
 
 from yak import messages as m
+from yak.bodies import validate_records
 from yak.core import ops
 from yak.errors import ERRORS
-from yak.protocol import Frame, FrameReader, RequestDecoder, decode_answer, validate_records
+from yak.protocol import Frame, FrameReader, RequestDecoder, decode_answer
 
 TEXT = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text(encoding="utf-8")
 CLIENT_PART, CLUSTER_PART = TEXT.split("## 5. ")

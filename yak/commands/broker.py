@@ -50,6 +50,7 @@ LIMITS_HELP: Final[Mapping[str, str]] = {
     "max_members": "Members of one group.",
     "max_connections": "Connections at a time.",
     "max_inflight_requests": "Unanswered requests of one connection; further ones wait unread.",
+    "max_inflight_bytes": "Memory that unanswered requests may take, in all.",
     "max_partial_bytes": "Bytes of frames that have arrived only in part, or wait, in all.",
     "max_uncommitted_bytes": "Bytes appended and not yet committed; more is refused.",
     "max_unflushed_bytes": "Bytes that wait for a disk that refuses the partition files.",

@@ -6,8 +6,9 @@ a client that does not read cannot be told anything.  It connects anew when it g
 
 * Whoever had read everything when its last answer was written counts from then.
 * The one that came last is never cut for the others: its own limit holds for it.
-* One round of the loop makes MADE_AT_ONCE of large answers, the next ones make the rest: what a
-  connection held is free only in the round after it was cut.
+* One round of the loop makes MADE_AT_ONCE of large answers, the next ones make the rest, of each
+  client one in turn: what a connection held is free only in the round after it was cut.
+* A client whose last answers were all small does not wait for that.
 
 What is written is only added up; how much of it is still here is looked at each time that the sum
 reaches the limit.
@@ -20,10 +21,13 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from yak.config import MIB
+from yak.config import KIB, MIB
 
-#: Some 15 ms of reading; heartbeats are answered in between.
-MADE_AT_ONCE: Final = 16 * MIB
+#: Some 4 ms of reading; heartbeats are answered in between.
+MADE_AT_ONCE: Final = 4 * MIB
+#: So many small answers in a row make it likely that the next one is small as well.
+SMALL_ANSWER: Final = 64 * KIB
+SMALL_IN_A_ROW: Final = 4
 
 _log = logging.getLogger(__name__)
 
@@ -52,23 +56,29 @@ class Unread:
         self._bytes = 0
         #: Bytes that were written in this round of the loop.
         self._lately = 0
-        #: Answers that are made in the next rounds.  Invariant: then a round is due.
-        self._later: deque[Callable[[], None]] = deque()
+        #: Answers that are made in the next rounds, in the order of the clients' turns.
+        #: Invariant: none is empty; a round is due unless there are none.
+        self._later: dict[Client, deque[Callable[[], None]]] = {}
 
     @property
     def room_now(self) -> bool:
         """Whether one more large answer may be made in this round."""
         return self._lately < MADE_AT_ONCE
 
-    def make_later(self, make: Callable[[], None]) -> None:
+    def make_later(self, client: Client, make: Callable[[], None]) -> None:
         """Only where there is no `room_now`."""
         assert not self.room_now
-        self._later.append(make)
+        self._later.setdefault(client, deque()).append(make)
 
     def _next_round(self) -> None:
         self._lately = 0
         while self._later and self.room_now:
-            self._later.popleft()()
+            client = next(iter(self._later))
+            makes = self._later.pop(client)
+            make = makes.popleft()
+            if makes:
+                self._later[client] = makes  # behind the others
+            make()
 
     def wrote(self, client: Client, size: int) -> None:
         """An answer of this size was handed to a client's connection."""

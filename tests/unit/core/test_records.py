@@ -10,6 +10,7 @@ import pytest
 from google_crc32c import value as crc32c
 from hypothesis import given
 
+from yak.bodies import validate_records
 from yak.core.records import (
     Chunk,
     decode_chunk,
@@ -21,7 +22,6 @@ from yak.core.records import (
 )
 from yak.errors import ProtocolError, YakError
 from yak.model import Record
-from yak.protocol import validate_records
 
 _TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 _JSON = st.recursive(

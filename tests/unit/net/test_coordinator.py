@@ -63,7 +63,7 @@ class Zk:
     def received(self, connection: ServerConnection, request: Any, _body: Any, /) -> None:
         self.seen.put_nowait(request)
         if type(request) in self.silent:
-            connection.done()
+            connection.done(request.id)
             return
         answer: m.Answer
         match request:

@@ -119,7 +119,8 @@ def test_a_request_without_an_answer_is_done(run: Run) -> None:
             for id_ in range(5):
                 await on.handler.until(lambda: bool(on.handler.taken))
                 assert on.handler.ids() == [id_]
-                on.handler.taken.pop().connection.done()
+                taken = on.handler.taken.pop()
+                taken.connection.done(taken.request.id)
             assert on.handler.open[0].unanswered == 0
 
     run(play())

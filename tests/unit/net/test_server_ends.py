@@ -225,13 +225,13 @@ def test_out_of_file_descriptors_the_accept_waits(
     """The clients wait too, and are served when there is room; the loop does not spin."""
     monkeypatch.setattr(listener, "ACCEPT_PAUSE_S", 0.05)
     waits: list[OSError] = []
-    wait = Listener._wait
+    run_short = Listener._run_short
 
     def counted(self: Listener, error: OSError) -> None:
         waits.append(error)
-        wait(self, error)
+        run_short(self, error)
 
-    monkeypatch.setattr(Listener, "_wait", counted)
+    monkeypatch.setattr(Listener, "_run_short", counted)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 
     async def play() -> None:

@@ -87,7 +87,7 @@ def test_a_round_makes_only_so_much(rounds: Rounds) -> None:
         make()
     assert len(made) == 2
     for _ in range(5):
-        unread.make_later(make)
+        unread.make_later(reader, make)
     for count in (4, 6, 7):
         (next_round,) = rounds
         rounds.clear()
@@ -153,3 +153,16 @@ def test_small_answers_of_one_turn_count_before_they_are_written(run: Run) -> No
             assert not handler.gone
 
     run(play())
+
+
+def test_what_is_made_later_is_made_of_each_client_in_turn(rounds: Rounds) -> None:
+    """One that asked a hundred times does not keep the others waiting for all of it."""
+    unread = Unread(10**9, rounds.append)
+    greedy, modest = Reader(1), Reader(2)
+    write(unread, greedy, MADE_AT_ONCE)
+    made: list[Reader] = []
+    for reader in (*[greedy] * 100, modest):
+        unread.make_later(reader, lambda reader=reader: made.append(reader))  # type: ignore[misc]  # now
+    rounds.pop()()
+    assert made[:2] == [greedy, modest]
+    assert len(made) == 101
