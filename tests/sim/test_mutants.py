@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.sim import mutants, upkeep_mutants
+from tests.sim.mutant_table import RULES, SCENT, SHADOWED
 from tests.sim.mutants import hunt
 from tests.sim.world import run, setup_of
-
-RULES = mutants.RULES | upkeep_mutants.RULES
-SCENT = mutants.SCENT | upkeep_mutants.SCENT
-SHADOWED = mutants.SHADOWED | upkeep_mutants.SHADOWED
 
 #: Seeds that are tried at most; those in SCENT need a few dozen.
 SEEDS = 400

@@ -7,10 +7,7 @@
     groups       two_steps  holder_says  holder_since  holder_logged  nobody  overdue
                  member_session  acked_forward
 
-They are as those of mutants.py, and found in the same way.  Two are not (`SHADOWED`): a start on
-a copy passes over log files from before it, whether they were removed or not; and a member of
-this simulator asks one thing after the other, so that what it reports is hardly ever older than
-what it was assigned.
+They are as those of mutants.py, and found in the same way.
 """
 
 from __future__ import annotations
@@ -281,21 +278,22 @@ SCENT: Final[dict[str, tuple[str, int]]] = {
     "checkpoint_names": ("upkeep", 1),
     "checkpoint_whole": ("upkeep", 1),
     "checkpoint_at": ("upkeep", 1),
-    "restart_files": ("upkeep", 1),
-    "restart_trash": ("upkeep", 5),
-    "restart_proved": ("upkeep", 20),
-    "damaged_out": ("upkeep", 1),
+    "restart_files": ("upkeep", 4),
+    "restart_trash": ("upkeep", 7),
+    "restart_proved": ("upkeep", 22),
+    "damaged_out": ("upkeep", 3),
     "cut_covered": ("upkeep", 1),
-    "trash_covered": ("upkeep", 17),
+    "trash_covered": ("upkeep", 19),
     "copy_durable": ("upkeep", 1),
     "copy_pinned": ("upkeep", 3),
-    "copy_trash": ("upkeep", 70),
+    "copy_trash": ("upkeep", 74),
+    "copy_log": ("tail", 19),
     "two_steps": ("topics", 1),
-    "holder_says": ("topics", 6),
-    "holder_logged": ("topics", 8),
-    "nobody": ("topics", 13),
-    "overdue": ("topics", 215),
-    "member_session": ("topics", 6),
-    "acked_forward": ("topics", 1),
+    "holder_says": ("topics", 8),
+    "holder_since": ("late", 77),
+    "holder_logged": ("topics", 11),
+    "nobody": ("topics", 16),
+    "overdue": ("topics", 220),
+    "member_session": ("topics", 8),
+    "acked_forward": ("topics", 22),
 }
-SHADOWED: Final = frozenset({"copy_log", "holder_since"})
