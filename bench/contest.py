@@ -112,7 +112,7 @@ def _one(workload: Workload, contestant: str, scale: float) -> dict[str, Any]:
 def _fill(running: Running, name: str, way: str, job: Job) -> None:
     ways = {"yak": "send_many", "kafka": "produce_batch", "mock": "produce_batch"}
     filling = replace(job, kind="produce", group="")
-    _wait(_start(running.client(ways.get(name, way), filling)))
+    wait_client(start_client(running.client(ways.get(name, way), filling)))
 
 
 def _measure(running: Running, way: str, job: Job, clients: int) -> dict[str, Any]:
@@ -121,7 +121,7 @@ def _measure(running: Running, way: str, job: Job, clients: int) -> dict[str, An
     before = os.times()
     meter = Meter(running.pids)
     began = time.monotonic()
-    found = [_wait(one) for one in [_start(argv) for argv in commands]]
+    found = [wait_client(one) for one in [start_client(argv) for argv in commands]]
     after = os.times()
     children = (after.children_user - before.children_user) + (
         after.children_system - before.children_system
@@ -144,11 +144,13 @@ def _measure(running: Running, way: str, job: Job, clients: int) -> dict[str, An
     }
 
 
-def _start(argv: Sequence[str]) -> subprocess.Popen[str]:
+def start_client(argv: Sequence[str]) -> subprocess.Popen[str]:
+    """What it prints is kept for `wait_client`."""
     return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def _wait(client: subprocess.Popen[str]) -> dict[str, Any]:
+def wait_client(client: subprocess.Popen[str]) -> dict[str, Any]:
+    """Its document.  Raises RuntimeError where it failed, with what it said."""
     try:
         out, err = client.communicate(timeout=_PATIENCE_S)
     except subprocess.TimeoutExpired:

@@ -8,13 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-Kind = Literal["produce", "consume", "e2e"]
+Kind = Literal["produce", "consume", "e2e", "gap"]
 Fsync = Literal["never", "always"]
 
 
 @dataclass(frozen=True)
 class Job:
-    """One client's work: so many records of `size` bytes; rate: a second, of e2e."""
+    """One client's work: so many records of `size` bytes; rate: a second, of e2e and gap."""
 
     kind: Kind
     topic: str

@@ -36,7 +36,7 @@ class Options(argparse.Namespace):
 
 def parse() -> Options:
     parser = argparse.ArgumentParser()
-    parser.add_argument("kind", choices=["produce", "consume", "e2e"])
+    parser.add_argument("kind", choices=["produce", "consume", "e2e", "gap"])
     parser.add_argument("--address", required=True)
     parser.add_argument("--topic", required=True)
     parser.add_argument("--records", type=int, required=True)
@@ -46,6 +46,30 @@ def parse() -> Options:
     parser.add_argument("--group", default="")
     parser.add_argument("--way", default="")
     return parser.parse_args(namespace=Options())
+
+
+class Gaps:
+    """The longest time without an acknowledgement, from the first to the last."""
+
+    def __init__(self) -> None:
+        self.longest = 0.0
+        self.count = 0
+        self.failed = 0
+        self._last = 0.0
+
+    def acknowledged(self) -> None:
+        now = time.perf_counter()
+        if self.count:
+            self.longest = max(self.longest, now - self._last)
+        self.count += 1
+        self._last = now
+
+    def report(self) -> None:
+        print(
+            json.dumps(
+                {"records": self.count, "failed": self.failed, "gap_ms": self.longest * 1000}
+            )
+        )
 
 
 class Clock:

@@ -6,12 +6,13 @@ way `produce` calls `poll` now and then, as its users must.
 
 from __future__ import annotations
 
+import time
 import uuid
 from typing import Any
 
 from confluent_kafka import Consumer, Producer
 
-from bench.clients.common import Clock, Options, parse, report
+from bench.clients.common import Clock, Gaps, Options, parse, report
 
 _CHUNK = 10_000
 
@@ -83,6 +84,25 @@ def consume(options: Options) -> None:
     report(count, seconds)
 
 
+def gap(options: Options) -> None:
+    producer = _producer(options, **{"linger.ms": 0})
+    gaps = Gaps()
+
+    def told(error: object, _: object) -> None:
+        if error is None:
+            gaps.acknowledged()
+        else:
+            gaps.failed += 1
+
+    began = time.perf_counter()
+    for number in range(options.records):
+        while (pause := began + number / options.rate - time.perf_counter()) > 0:
+            producer.poll(min(pause, 0.001))
+        producer.produce(options.topic, b"x" * options.size, on_delivery=told)
+    producer.flush(60)
+    gaps.report()
+
+
 if __name__ == "__main__":
     _options = parse()
-    {"produce": produce, "consume": consume}[_options.kind](_options)
+    {"produce": produce, "consume": consume, "gap": gap}[_options.kind](_options)

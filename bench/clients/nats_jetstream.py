@@ -11,6 +11,7 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
 from bench.clients.common import (
     Clock,
+    Gaps,
     Options,
     age,
     measured,
@@ -88,6 +89,37 @@ async def e2e(options: Options) -> None:
     await connection.close()
 
 
+async def gap(options: Options) -> None:
+    """A publish that fails is sent again, as a user must."""
+    connection, stream = await _connect(options)
+    gaps, subject = Gaps(), f"{options.topic}.0"
+    waiting: set[asyncio.Task[Any]] = set()
+
+    async def publish(value: bytes) -> None:
+        while True:
+            try:
+                await stream.publish(subject, value, timeout=1)
+            except Exception:  # noqa: BLE001 -- whatever it is, it is sent again
+                gaps.failed += 1
+                await asyncio.sleep(0.05)
+            else:
+                gaps.acknowledged()
+                return
+
+    async def send(value: bytes) -> None:
+        task = asyncio.ensure_future(publish(value))
+        waiting.add(task)
+        task.add_done_callback(waiting.discard)
+
+    await send_at_rate(options, send)
+    if waiting:
+        await asyncio.wait(waiting, timeout=60)
+    gaps.report()
+    await connection.close()
+
+
 if __name__ == "__main__":
     _options = parse()
-    uvloop.run({"produce": produce, "consume": consume, "e2e": e2e}[_options.kind](_options))
+    uvloop.run(
+        {"produce": produce, "consume": consume, "e2e": e2e, "gap": gap}[_options.kind](_options)
+    )

@@ -33,6 +33,10 @@ class Running(ABC):
     def make_topic(self, job: Job) -> None:
         """Made before anything is timed."""
 
+    def leader(self, job: Job) -> int:
+        """The pid of the server that leads the topic.  Where it has none: NotImplementedError."""
+        raise NotImplementedError
+
 
 class System(ABC):
     """One of those that are compared."""
@@ -51,6 +55,14 @@ class System(ABC):
         self, directory: Path, way: str, fsync: Fsync
     ) -> contextlib.AbstractContextManager[Running]:
         """Ready for a client when entered; gone when left."""
+
+
+def job_options(job: Job) -> list[str]:
+    """What clients/common.py reads."""
+    argv = ["--topic", job.topic, "--records", str(job.records), "--size", str(job.size)]
+    argv += ["--partitions", str(job.partitions)]
+    argv += ["--rate", str(job.rate)] if job.rate else []
+    return argv + (["--group", job.group] if job.group else [])
 
 
 def free_ports(count: int) -> list[int]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from bench.job import Fsync, Job
-from bench.systems.base import Running, System, free_ports, processes, wait_for
+from bench.systems.base import Running, System, free_ports, job_options, processes, wait_for
 
 JARS: Final = Path(__file__).parent.parent / "peers" / "kafka" / "target" / "dependency"
 _CLUSTER: Final = "MkU3OEVBNTcwNTJENDM2Qk"
@@ -48,26 +48,22 @@ class RunningKafka(Running):
         )
         made[job.topic].result(60)
 
+    def leader(self, job: Job) -> int:
+        from confluent_kafka.admin import AdminClient
+
+        admin = AdminClient({"bootstrap.servers": self.bootstrap})
+        topic = admin.list_topics(job.topic, timeout=10).topics[job.topic]
+        return self._pids[_NODES.index(topic.partitions[0].leader)]
+
     def client(self, way: str, job: Job) -> list[str]:
+        options = [job.kind, "--address", self.bootstrap, *job_options(job)]
         if way == "java":
-            return [sys.executable, "-m", "bench.clients.kafka_java", *client_options(self, job)]
+            return [sys.executable, "-m", "bench.clients.kafka_java", *options]
         if way == "aiokafka":
-            return [sys.executable, "-m", "bench.clients.kafka_aio", *client_options(self, job)]
+            return [sys.executable, "-m", "bench.clients.kafka_aio", *options]
         ways = {"heap-256m": "produce_batch"}
-        argv = [sys.executable, "-m", "bench.clients.kafka_confluent", *client_options(self, job)]
+        argv = [sys.executable, "-m", "bench.clients.kafka_confluent", *options]
         return [*argv, "--way", ways.get(way, way)]
-
-
-def client_options(running: RunningKafka, job: Job) -> list[str]:
-    return [job.kind, "--address", running.bootstrap, *job_options(job)]
-
-
-def job_options(job: Job) -> list[str]:
-    """What clients/common.py reads."""
-    argv = ["--topic", job.topic, "--records", str(job.records), "--size", str(job.size)]
-    argv += ["--partitions", str(job.partitions)]
-    argv += ["--rate", str(job.rate)] if job.rate else []
-    return argv + (["--group", job.group] if job.group else [])
 
 
 class Kafka(System):

@@ -13,8 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bench.job import Fsync, Job
-from bench.systems.base import Running, System, processes, wait_for
-from bench.systems.kafka import job_options
+from bench.systems.base import Running, System, job_options, processes, wait_for
 
 
 class RunningMock(Running):

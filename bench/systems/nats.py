@@ -16,8 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bench.job import Fsync, Job
-from bench.systems.base import Running, System, free_ports, processes, wait_for
-from bench.systems.kafka import job_options
+from bench.systems.base import Running, System, free_ports, job_options, processes, wait_for
 
 
 class RunningNats(Running):
@@ -32,6 +31,10 @@ class RunningNats(Running):
     def make_topic(self, job: Job) -> None:
         asyncio.run(_make_stream(self._servers, job.topic))
 
+    def leader(self, job: Job) -> int:
+        name = asyncio.run(_leader_of(self._servers, job.topic))
+        return self._pids[int(name.removeprefix("n"))]
+
     def client(self, way: str, job: Job) -> list[str]:
         argv = [sys.executable, "-m", "bench.clients.nats_jetstream", job.kind]
         return [*argv, "--address", self._servers, *job_options(job)]
@@ -45,6 +48,17 @@ async def _make_stream(servers: str, name: str) -> None:
         await connection.jetstream(timeout=30).add_stream(
             name=name, subjects=[f"{name}.>"], num_replicas=3
         )
+    finally:
+        await connection.close()
+
+
+async def _leader_of(servers: str, stream: str) -> str:
+    import nats
+
+    connection = await nats.connect(servers.split(","))
+    try:
+        found = await connection.jetstream(timeout=30).stream_info(stream)
+        return str(found.cluster.leader)
     finally:
         await connection.close()
 

@@ -14,8 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bench.job import Fsync, Job
-from bench.systems.base import Running, System, free_ports, processes, wait_for
-from bench.systems.kafka import job_options
+from bench.systems.base import Running, System, free_ports, job_options, processes, wait_for
 
 
 class RunningRedis(Running):
