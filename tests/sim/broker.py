@@ -337,8 +337,10 @@ class SimBroker(Server):
     def look_after(self) -> None:
         """After every step: a shell that stopped ends its process."""
         broker = self.broker
-        if not broker.stopped.is_set() or self.leaving:
+        if not broker.stopped.is_set():
             self._check_rest()
+            return
+        if self.leaving:  # it turns no more, whatever still waits for a turn
             return
         if broker.begins_anew:
             self.die()
