@@ -106,6 +106,7 @@ def test_whole_batches_are_proved_up_to_a_part_of_one() -> None:
         ([batches(7)[0].replace(TOPIC.encode(), b"nobodys")], "is of nobodys/0"),
         ([batches(7)[0].replace(b'"append"', b'"appenD"')], "not an operation"),
         ([batches(7)[0].replace(b'"epoch"', b'"epocH"')], "not an operation"),
+        ([batches(7)[0].replace(b'"count":', b'"count": ')], "a blank"),
         (encoded([(lead(5), None)]), "not an operation"),
     ],
 )
