@@ -66,7 +66,7 @@ model: $(STAMP)
 	$(BIN)/python -m tests.model --suite
 
 kills: $(STAMP)
-	$(BIN)/python -m tests.kills
+	$(BIN)/python -m tests.kills --members
 
 fault: $(STAMP)
 	$(BIN)/python -m tests.fault --minutes $(or $(MINUTES),5) $(OPTIONS)

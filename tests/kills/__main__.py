@@ -1,5 +1,6 @@
-"""`python -m tests.kills [--stride N] [--only SCENE] [--call "rename 3"]`: killed at every system
-call by which a store changes its disk, and restarted from each leftover.
+"""`python -m tests.kills [--stride N] [--members] [--only SCENE] …`: killed at every system
+call by which a store changes its disk, and restarted from each leftover; with --members, also real
+brokers and yak-zk.
 
 Exit code 0: whatever it was killed at, nothing durable was missing.
 """
@@ -10,10 +11,12 @@ import argparse
 import os
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from tests.fault.strace import missing
 from tests.kills.calls import Call
+from tests.kills.members import kill_all_members
 from tests.kills.run import Result, kill_everywhere
 from tests.kills.scenes import scenes
 
@@ -22,6 +25,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.kills", description=__doc__)
     parser.add_argument("--stride", type=int, default=1, help="at every Nth call only")
     parser.add_argument("--only", help="this scene alone")
+    parser.add_argument("--members", action="store_true", help="real brokers and yak-zk, too")
     parser.add_argument("--call", help="this call alone, as `rename 3`")
     options = parser.parse_args()
     if why := missing():
@@ -41,6 +45,9 @@ def main() -> int:
                     )
                 )
                 _say(str(results[-1]))
+        for result in _members(home, options):
+            results.append(result)
+            _say(str(result))
     failures = [(one.scene, *failure) for one in results for failure in one.failures]
     for scene_name, call, text in failures:
         _say(
@@ -49,6 +56,13 @@ def main() -> int:
         )
     _say(f"killed {sum(one.kills.total() for one in results)} times, {len(failures)} failures")
     return 1 if failures else 0
+
+
+def _members(home: Path, options: argparse.Namespace) -> Iterator[Result]:
+    if options.members:
+        yield from kill_all_members(
+            home, options.only, lambda calls: _chosen(calls, options, options.stride // 2)
+        )
 
 
 def _room() -> str | None:
