@@ -236,9 +236,7 @@ class ServerConnection(asyncio.Protocol):
             return
         held = self._reader.partial_bytes
         self._cut(self._reader.feed(data, CUT_AT_ONCE), held)
-        self._debt += rounds.reading(len(data))
-        if self._debt:
-            self._wait_for_a_round()
+        self._owe(rounds.reading(len(data)))
         if self._queue or self._debt:
             self._drain()
             self._note_waiting()
@@ -326,6 +324,15 @@ class ServerConnection(asyncio.Protocol):
         self._server.unread.wrote(self, size)
         if self._out_bytes >= GATHER_BYTES:
             self.flush()
+
+    def _owe(self, work: int) -> None:
+        """Reading was work, too: where this round has no room for that, it is paid for later."""
+        turns = self._server.rounds
+        if self._debt or work > turns.at_once:
+            self._debt += work
+            self._wait_for_a_round()
+        elif work:
+            turns.took(work)
 
     def _drain(self) -> None:
         """Take what may be taken at once, unless its turn comes; then read on, wait or end."""
