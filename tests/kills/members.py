@@ -155,9 +155,14 @@ def _started(stage: Stage, victim: int, kill: Call | None) -> None:
     process = stage.process(victim)
 
     def settled() -> bool:
-        leader = cluster.leader()
+        if not process.running:
+            return True
+        # Its own word: the leader may not have noticed yet that the one before it was killed.
+        leader, own = cluster.leader(), cluster.status(victim)
         status = cluster.status(leader) if leader is not None else None
-        return not process.running or (status is not None and victim in status["isr"])
+        if status is None or own is None or own["role"] != "follower":
+            return False
+        return victim in status["isr"] and bool(own["log_end"] == status["log_end"])
 
     wait_until(settled, f"broker {victim} is in sync, or dead")
 
