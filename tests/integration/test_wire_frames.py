@@ -15,51 +15,13 @@ import time
 import pytest
 
 from tests.support.cluster import Cluster, MakeCluster
+from tests.support.malformed import HEADERS
 from tests.support.wire import ClosedError, Fields, Wire, assert_refused, frame_of, payload_of
 
 DEFAULT_MAX_FRAME = 16 * 1024 * 1024
 
-MALFORMED = {
-    "empty": b"",
-    "newline-only": b"\n",
-    "not-json": b"hello\n",
-    "array": b'[{"type":"status","id":1}]\n',
-    "string": b'"status"\n',
-    "number": b"17\n",
-    "null": b"null\n",
-    "true": b"true\n",
-    "cut-short": b'{"type":"status","id":1',
-    "cut-by-the-newline": b'{"type":"status",\n"id":1}\n',
-    "two-objects": b'{"type":"status","id":1}{"type":"status","id":2}\n',
-    "rubbish-after": b'{"type":"status","id":1} x\n',
-    "empty-line-first": b'\n{"type":"status","id":1}\n',
-    "byte-order-mark": b'\xef\xbb\xbf{"type":"status","id":1}\n',
-    "wrong-nesting": b'{"type":"status","id":1,"x":[}]\n',
-    "unquoted-key": b'{type:"status","id":1}\n',
-    "single-quotes": b"{'type':'status','id':1}\n",
-    "trailing-comma": b'{"type":"status","id":1,}\n',
-    "not-utf8": b'{"type":"status","id":1,"x":"\xff\xfe"}\n',
-    "not-utf8-key": b'{"type":"status","id":1,"\xc3\x28":1}\n',
-    "overlong-utf8": b'{"type":"status","id":1,"x":"\xc0\xaf"}\n',
-    "surrogate-in-utf8": b'{"type":"status","id":1,"x":"\xed\xa0\x80"}\n',
-    "raw-control-character": b'{"type":"status","id":1,"x":"\x01"}\n',
-    "nan": b'{"type":"status","id":1,"x":NaN}\n',
-    "infinity": b'{"type":"status","id":1,"x":Infinity}\n',
-    "minus-infinity": b'{"type":"status","id":1,"x":-Infinity}\n',
-    "leading-zero": b'{"type":"status","id":01}\n',
-    "bare-fraction": b'{"type":"status","id":1,"x":.5}\n',
-    "duplicate-key": b'{"type":"status","id":1,"id":2}\n',
-    "duplicate-type": b'{"type":"status","type":"status","id":2}\n',
-    "duplicate-unknown-key": b'{"type":"status","id":1,"x":1,"x":1}\n',
-    "duplicate-key-escaped": b'{"type":"status","id":1,"\\u0069d":2}\n',
-    "duplicate-key-nested": b'{"type":"create_topic","id":1,"topic":"t","config":{"a":1,"a":2}}\n',
-    "duplicate-key-deep": b'{"type":"status","id":1,"x":[{"y":{"a":1,"b":":","a":1}}]}\n',
-    "nested-100000-deep": b'{"type":"status","id":1,"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
-    "open-100000-deep": b'{"a":' * 100_000,
-}
 
-
-@pytest.mark.parametrize("payload", MALFORMED.values(), ids=MALFORMED.keys())
+@pytest.mark.parametrize("payload", HEADERS.values(), ids=HEADERS.keys())
 def test_what_is_no_json_object_is_refused_and_the_connection_lives(
     leader: Wire, payload: bytes
 ) -> None:

@@ -28,7 +28,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from tests.load.malformed import FRAMES, TOO_LONG
+from tests.support.malformed import FRAMES, TOO_LONG
 from tests.support.wire import frame_of, payload_of, record
 
 #: Connections of one attack come from so many addresses: one has ports for 28,000.

@@ -21,6 +21,7 @@ It does not ask for anything over the net, and does not know who leads.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
@@ -197,7 +198,7 @@ class Incoming:
             yield self._disk.sync_all
         for path in self._files:
             if not many:
-                yield lambda path=path: self._disk.sync_by_name(path)  # type: ignore[misc]  # now
+                yield partial(self._disk.sync_by_name, path)
             directory = path.rpartition("/")[0]
             topic = directory.rpartition("/")[0]
             directories.update({directory: None, topic: None})
@@ -208,7 +209,7 @@ class Incoming:
         data = checkpoints.encode(own)
         yield lambda: self._disk.write_durably(f"{self._home}/{FILE_NAME}", data)
         for name in (*directories, self._home):
-            yield lambda name=name: self._disk.sync_dir(name)  # type: ignore[misc]  # bound now
+            yield partial(self._disk.sync_dir, name)
 
     def install(self) -> None:
         """From now on this is what the data directory holds.  Raises OSError."""
