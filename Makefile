@@ -13,11 +13,14 @@ SEEDS  ?= $(if $(SEED),1,200)
 MINUTES ?=
 # make fault and make soak: the brokers' --fsync.
 FSYNC  ?=
+# make fuzz: examples of each test by hypothesis, and seconds of each target of atheris.
+EXAMPLES ?= 10000
+SECONDS  ?= 60
 
 OPTIONS = $(if $(SEED),--seed $(SEED)) $(if $(FSYNC),--fsync $(FSYNC))
 SOURCES := yak tests scripts bench
 
-.PHONY: help demo test check format sim model kills fault load soak bench bench-peers clean
+.PHONY: help demo test check format sim model kills fault load fuzz soak bench bench-peers clean
 
 help:
 	@echo "make demo     a cluster, a real file, and the leader dies: under a minute"
@@ -29,6 +32,7 @@ help:
 	@echo "make kills    killed at every system call that changes the disk, restarted from each leftover"
 	@echo "make fault    five minutes of faults on real processes (MINUTES, SEED, FSYNC): nothing lost"
 	@echo "make load     ten minutes of clients that mean harm, and what others feel of it"
+	@echo "make fuzz     frames and data directories that nobody wrote (EXAMPLES, SECONDS)"
 	@echo "make soak     an hour of a real cluster's life, then one of faults (MINUTES, SEED, FSYNC)"
 	@echo "make bench    how fast it is here; make bench-peers: beside Kafka, Redis, NATS (bench/README.md)"
 	@echo "make clean    removes what these made"
@@ -74,6 +78,12 @@ fault: $(STAMP)
 load: $(STAMP)
 	$(BIN)/python -m tests.load
 
+# The second part is skipped without atheris, and says how to install it.
+fuzz: $(STAMP)
+	FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -n $(JOBS) --timeout 0 \
+	  tests/unit/test_protocol.py tests/unit/storage/test_recovery_fuzz.py
+	$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
+
 soak: $(STAMP)
 	$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),60) $(OPTIONS)
 	$(BIN)/python -m tests.fault --minutes $(or $(MINUTES),60) $(OPTIONS)
@@ -87,5 +97,5 @@ bench-peers: $(STAMP)
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis \
-	  .import_linter_cache .coverage*
+	  .import_linter_cache .coverage* findings
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -2,20 +2,29 @@
 
 The longest modules come first, so that none is left to one worker when the other has done all
 else (`make test` keeps this order: --no-loadscope-reorder).
+
+FUZZ_EXAMPLES, which `make fuzz` sets, is of how many examples each of hypothesis' tests is made.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator
 from pathlib import Path
 from typing import Final
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support.cluster import open_clusters
 
 ROOT: Final = Path(__file__).parent.parent
-
+EXAMPLES: Final = int(os.environ.get("FUZZ_EXAMPLES", "0"))
+if EXAMPLES:
+    settings.register_profile(
+        "fuzz", max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    )
+    settings.load_profile("fuzz")
 
 #: By the time that they take, the longest first.
 LONGEST: Final = (

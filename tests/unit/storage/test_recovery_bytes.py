@@ -54,6 +54,10 @@ class Lived(NamedTuple):
 
 @pytest.fixture(scope="module")
 def lived() -> Lived:
+    return live_once()
+
+
+def live_once() -> Lived:
     history = annals(UPTO, seed=SEED, appends=16)
     life = Life(MemoryDisk())
     life.run(history, CHECKPOINT)

@@ -1,7 +1,7 @@
 """Whatever is done to a small data directory, and to several places of it at once.
 
 What a start may come to is test_recovery_bytes.py's to say.  In a test run the examples are the
-same each time; `make fuzz EXAMPLES=100000` tries others.
+same each time; `make fuzz EXAMPLES=100000` tries others, and many (tests/fuzz).
 """
 
 from __future__ import annotations
