@@ -464,7 +464,7 @@ async def run(config: BrokerConfig) -> None:
     path = str(config.data_dir)
     boot_id = read_boot_id(config.boot_id_path)
     data_dir = DataDir.open(disk, path, kind="broker", broker=config.id, boot_id=boot_id)
-    story = Story(f"broker-{config.id}", f"{path}/events.jsonl", sys.stderr)
+    story = Story(f"broker-{config.id}", f"{path}/events.jsonl", sys.stderr, quiet=config.quiet)
     if config.oplog_retain_bytes is None:
         tenth = shutil.disk_usage(path).total // 10
         config = replace(config, oplog_retain_bytes=min(OPLOG_RETAIN_BYTES, tenth))

@@ -22,6 +22,8 @@ from yak.commands.running import enter
 
 #: command, the name of its module and its function -> the line that `yak --help` shows
 _COMMANDS: Final[Mapping[str, str]] = {
+    "up": "Start a whole cluster on this machine, and watch it.",
+    "down": "Stop the cluster that `yak up` started.",
     "zk": "Run the coordinator; ask it, give it an order.",
     "broker": "Run a broker.",
     "produce": "Send lines to a topic.",

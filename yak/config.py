@@ -136,6 +136,8 @@ class BrokerConfig:
     boot_id_path: str = BOOT_ID_PATH
     default_partitions: int = 3
     auto_create: bool = True
+    #: Events go to events.jsonl only, and nothing but errors to stderr.
+    quiet: bool = False
     #: Log that is kept before the last checkpoint, for followers that come back; they would need
     #: a full copy.  None: OPLOG_RETAIN_BYTES, or a tenth of the disk where that is less.
     oplog_retain_bytes: int | None = None
@@ -153,4 +155,6 @@ class CoordinatorConfig:
     bootstrap_wait_ms: int = 200
     #: A leader that resigned is not elected again for this long, unless nobody else is electable.
     cooldown_ms: int = 5000
+    #: As a broker's.
+    quiet: bool = False
     settings: Settings = field(default_factory=Settings)

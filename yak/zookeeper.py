@@ -74,7 +74,8 @@ async def run(config: CoordinatorConfig, *, stop: asyncio.Event | None = None) -
         document = _load(directory, path) or Document(
             cluster=str(uuid.uuid4()), settings=config.settings
         )
-        story = Story("yak-zk", f"{directory.path}/events.jsonl", sys.stderr, disk=disk)
+        path_of_events = f"{directory.path}/events.jsonl"
+        story = Story("yak-zk", path_of_events, sys.stderr, quiet=config.quiet, disk=disk)
         shell = _Shell(config, document, lambda new: _save(directory, path, new), story, stop)
         directory.take_over(document.cluster)
         with StoryHandler.listening(story):

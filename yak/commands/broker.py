@@ -22,7 +22,9 @@ from yak.commands.options import (
     FSYNC,
     SIZE,
     examples,
+    option_quiet_process,
     option_version,
+    running_zk,
 )
 from yak.commands.running import run
 from yak.config import (
@@ -112,8 +114,8 @@ def _human_size(size: int) -> str:
     "--zk",
     "zk_address",
     type=ADDRESS,
-    default=DEFAULT_ZK,
-    show_default=True,
+    default=running_zk,
+    show_default=f"that of `yak up`, else {DEFAULT_ZK}",
     envvar="YAK_ZK",
     help="Where yak-zk listens.",
 )
@@ -163,6 +165,7 @@ def _human_size(size: int) -> str:
     help="Log kept before the last checkpoint, for followers that come back.",
 )
 @click.option("--boot-id-path", default=BOOT_ID_PATH, hidden=True, help="For power-cut tests.")
+@option_quiet_process
 @_limit_options
 @option_version
 def broker(
@@ -179,6 +182,7 @@ def broker(
     auto_create: bool,
     oplog_retain_bytes: int | None,
     boot_id_path: str,
+    quiet: bool,
     **limits: int,
 ) -> None:
     """Run a broker: it keeps the log, and leads or follows as yak-zk decides."""
@@ -203,6 +207,7 @@ def broker(
         auto_create=auto_create,
         oplog_retain_bytes=oplog_retain_bytes,
         boot_id_path=boot_id_path,
+        quiet=quiet,
         limits=chosen,
     )
     from yak import broker as actor

@@ -5,7 +5,8 @@ is a number of seconds or one with a unit (`500ms`, `5s`, `2m`, `1h`, `1d`).  An
 `HOST:PORT`, an IPv6 host in brackets.
 
 Every option can be given in the environment as well: `YAK_<COMMAND>_<OPTION>`, and those that
-several commands share as `YAK_<OPTION>` (`YAK_BOOTSTRAP`, `YAK_ZK`, `YAK_CLIENT`).
+several commands share as `YAK_<OPTION>` (`YAK_BOOTSTRAP`, `YAK_ZK`, `YAK_CLIENT`).  Where neither
+says where the cluster is, yak.json does (local/note.py), and without one the default ports.
 
 Not here: what an option means to an actor; that is config's, or the command's own.
 """
@@ -19,7 +20,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
-from yak.config import DEFAULT_BOOTSTRAP
+from yak.config import DEFAULT_BOOTSTRAP, DEFAULT_ZK
+from yak.local import note
 from yak.model import MAX_INT, parse_address, parse_addresses
 from yak.version import VERSION
 
@@ -164,14 +166,26 @@ FSYNC: Final = FsyncType()
 PAIR: Final = PairType()
 
 
+def _running_brokers() -> str:
+    """Of the cluster that yak.json names, if it lives."""
+    found = note.running()
+    return DEFAULT_BOOTSTRAP if found is None else found.bootstrap
+
+
+def running_zk() -> str:
+    """The same of its yak-zk."""
+    found = note.running()
+    return DEFAULT_ZK if found is None else found.zk
+
+
 def option_bootstrap(command: F) -> F:
     """-b/--bootstrap: the brokers that are asked first; they name all the others."""
     return click.option(
         "-b",
         "--bootstrap",
         type=BOOTSTRAP,
-        default=DEFAULT_BOOTSTRAP,
-        show_default=True,
+        default=_running_brokers,
+        show_default=f"those of `yak up`, else {DEFAULT_BOOTSTRAP}",
         envvar="YAK_BOOTSTRAP",
         help="Brokers to ask first; any one of them that answers is enough.",
     )(command)
@@ -209,6 +223,16 @@ def option_dry_run(command: F) -> F:
     return click.option("--dry-run", is_flag=True, help="Say what would happen, and do nothing.")(
         command
     )
+
+
+def option_quiet_process(command: F) -> F:
+    """-q/--quiet of a process that tells its story."""
+    return click.option(
+        "-q",
+        "--quiet",
+        is_flag=True,
+        help="Tell events to events.jsonl only, and nothing but errors on stderr.",
+    )(command)
 
 
 def option_version(command: F) -> F:

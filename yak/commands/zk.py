@@ -17,7 +17,7 @@ import click
 from click.core import ParameterSource
 
 from yak.commands import zk_orders
-from yak.commands.options import COUNT, SIZE, examples, option_version
+from yak.commands.options import COUNT, SIZE, examples, option_quiet_process, option_version
 from yak.commands.running import run
 from yak.config import CoordinatorConfig, Settings
 from yak.model import MAX_PORT
@@ -114,6 +114,7 @@ _DEFAULTS: Final = Settings()
     show_default=True,
     help="A leader that resigned is passed over for this long.",
 )
+@option_quiet_process
 @option_version
 @click.pass_context
 def zk(
@@ -125,6 +126,7 @@ def zk(
     data_dir: Path,
     bootstrap_wait_ms: int,
     cooldown_ms: int,
+    quiet: bool,
     **settings: int,
 ) -> None:
     """Run yak-zk, the coordinator: it knows who lives, who is in sync, and who leads.
@@ -144,6 +146,7 @@ def zk(
         data_dir=data_dir,
         bootstrap_wait_ms=bootstrap_wait_ms,
         cooldown_ms=cooldown_ms,
+        quiet=quiet,
         settings=agreed,
     )
     from yak import zookeeper

@@ -38,6 +38,7 @@ from yak.commands.options import (
     option_dry_run,
     option_json,
     option_yes,
+    running_zk,
 )
 from yak.commands.output import Cell, echo_json, listed, table
 from yak.config import DEFAULT_ZK
@@ -54,8 +55,8 @@ _option_zk = click.option(
     "--zk",
     "address",
     type=ADDRESS,
-    default=DEFAULT_ZK,
-    show_default=True,
+    default=running_zk,
+    show_default=f"that of `yak up`, else {DEFAULT_ZK}",
     envvar="YAK_ZK",
     help="Where yak-zk listens.",
 )

@@ -18,7 +18,7 @@ from __future__ import annotations
 import logging
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any, Final, TextIO
@@ -107,9 +107,12 @@ class StoryHandler(logging.Handler):
 
 def _line(time_ms: int, process: str, event: str, fields: dict[str, Any]) -> str:
     moment = datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-    words = [f"{moment}.{time_ms % 1000:03d}Z", process, event]
-    words += [f"{name}={_word(value)}" for name, value in fields.items()]
-    return " ".join(words) + "\n"
+    return f"{moment}.{time_ms % 1000:03d}Z {process} {words_of(event, fields)}\n"
+
+
+def words_of(event: str, fields: Mapping[str, Any]) -> str:
+    """`elected epoch=3 leader=1 reason="lowest live in-sync id"`"""
+    return " ".join([event, *(f"{name}={_word(value)}" for name, value in fields.items())])
 
 
 def _word(value: Any) -> str:

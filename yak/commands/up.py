@@ -1,0 +1,359 @@
+"""`yak up`: a whole cluster on this machine, with one command.
+
+    $ yak up
+    …
+    ready: 3 brokers are in sync, and a record has gone round (0.9 s)
+
+Rules:
+
+* Ready means that a record was acknowledged by all and read back (local/ready.py).
+* In front, it shows what the processes say until Ctrl-C, which stops all in order: exit code 0.
+  With --detach it returns when all is ready; `yak down` stops what it left.  When its terminal is
+  closed, or its pipe's reader leaves, it stops them as well.
+* A process that dies later is told with its own words, and the others go on: killing a leader is
+  what this is good for.  `yak up` in another terminal starts it again.
+* Nothing is deleted without --fresh, and --fresh asks.
+
+Not here: how processes are started and found (yak/local), what they say (follow.py).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import selectors
+import shutil
+import signal
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from yak.commands.confirm import confirmed
+from yak.commands.follow import Follower
+from yak.commands.interrupts import Interrupted, Interrupts
+from yak.commands.options import (
+    COUNT,
+    FSYNC,
+    ParamType,
+    examples,
+    option_dry_run,
+    option_yes,
+)
+from yak.commands.output import echo_json, listed, many
+from yak.commands.running import INTERRUPTED
+from yak.errors import Fatal
+from yak.local import note
+from yak.local.cluster import (
+    LocalCluster,
+    Options,
+    Ports,
+    brokers_in,
+    start_missing,
+    stop,
+)
+from yak.local.note import ZK, name_of
+from yak.local.process import Process
+from yak.model import MAX_PORT
+
+#: Brokers of a new cluster: one may be lost, and two still acknowledge.
+_BROKERS: Final = 3
+#: How often it is looked for lines to show, in seconds.
+_SHOW_EVERY_S: Final = 0.1
+#: The pipe's reader has left; the terminal was closed.
+_NOBODY_LOOKS: Final = frozenset({errno.EPIPE, errno.EIO})
+
+
+class PortsType(ParamType):
+    """`any`, the first of several in a row, or yak-zk's and each broker's with commas between."""
+
+    name = "any|port|port,…"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> list[int]:
+        if isinstance(value, list):
+            return value
+        parts = ["0"] if value == "any" else str(value).split(",")
+        if not all(p.isascii() and p.isdigit() and int(p) <= MAX_PORT for p in parts):
+            self.fail(
+                f"{value!r}: say any, or the first port, or yak-zk's and each broker's, as "
+                "2181,9092,9093,9094",
+                param,
+                ctx,
+            )
+        return [int(part) for part in parts]
+
+
+@click.command(
+    context_settings={"auto_envvar_prefix": "YAK_UP"},
+    epilog=examples(
+        "yak up                          3 brokers on 9092 to 9094; Ctrl-C stops them",
+        "yak up --detach                 returns when it is ready; yak down stops it",
+        "yak up -n 1 --ports any         one broker, on any free port",
+        "yak up --data-dir /tmp/y --ports 19000   yak-zk on 19000, brokers from 19001",
+        "yak up --fresh                  without what an earlier cluster left; asks",
+    ),
+)
+@click.option(
+    "-n",
+    "--brokers",
+    type=COUNT,
+    show_default="those of the data directory, else 3",
+    help="How many brokers: 1 to N.",
+)
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path(note.DEFAULT_DIRECTORY),
+    show_default=True,
+    help="Where their directories, logs and yak.json lie.",
+)
+@click.option(
+    "--ports",
+    type=PortsType(),
+    show_default="2181, and 9091 + id",
+    help="Where they listen: any free ports, so many in a row from PORT, or yak-zk's and each "
+    "broker's.",
+)
+@click.option("-d", "--detach", is_flag=True, help="Return when it is ready, and leave it running.")
+@click.option("--fresh", is_flag=True, help="Delete what an earlier cluster left there. Asks.")
+@click.option(
+    "--fsync",
+    type=FSYNC,
+    default="always",
+    show_default=True,
+    help="When logs are forced to disk, as yak-broker's.",
+)
+@click.option("-q", "--quiet", is_flag=True, help="Do not show what the processes say.")
+@click.option("--json", "as_json", is_flag=True, help="With --detach: print yak.json.")
+@option_yes
+@option_dry_run
+def up(
+    *,
+    brokers: int | None,
+    data_dir: Path,
+    ports: list[int] | None,
+    detach: bool,
+    fresh: bool,
+    fsync: str,
+    quiet: bool,
+    as_json: bool,
+    yes: bool,
+    dry_run: bool,
+) -> int:
+    """Start a whole cluster on this machine: yak-zk and brokers, in parallel.
+
+    Every other command finds it, by yak.json in its data directory.
+    """
+    if as_json and not detach:
+        raise click.UsageError("--json is for --detach: in front, it shows what processes say")
+    if dry_run and not fresh:
+        raise click.UsageError("--dry-run is for --fresh: nothing else deletes anything")
+    if (yes or dry_run) and not fresh:
+        raise click.UsageError("--yes is for --fresh: nothing else is asked")
+    started = _complete(data_dir)
+    if started is not None:
+        return started
+    if fresh and not _clear(data_dir, yes=yes, dry_run=dry_run):
+        return 0
+    ids = _ids(data_dir, brokers)
+    options = Options(zk=[], broker=["--fsync", fsync])
+    if len(ids) == 1:
+        options.zk += ["--min-insync-replicas", "1"]
+    cluster = LocalCluster(data_dir, ids, _ports(ports, ids), options)
+    with Interrupts() as interrupts:
+        _hang_up_is_an_end()
+        return _run(cluster, interrupts, detach=detach, shows=not quiet, as_json=as_json)
+
+
+def _hang_up_is_an_end() -> None:
+    """A terminal that is closed ends what runs in front of it; not under nohup."""
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+
+
+# -- what is there ---------------------------------------------------------------------------------
+
+
+def _complete(data_dir: Path) -> int | None:
+    """What an earlier start left: the exit code where that settles it.  Raises Fatal."""
+    found = note.read(data_dir)
+    if found is None:
+        return None
+    alive = found.alive
+    if not alive:
+        _say(
+            f"{data_dir / note.NAME} was left by a cluster of which nothing runs any more "
+            "(killed, or the machine was restarted): replaced"
+        )
+        note.remove(data_dir)
+        return None
+    who = listed([f"{one.name} (pid {one.pid})" for one in alive])
+    if len(alive) == len(found.members):
+        raise Fatal(
+            f"a cluster runs in {data_dir} already: {who}; use it (every command finds it), or "
+            "stop it with `yak down`"
+        )
+    _say(f"{who} of {data_dir} run already")
+    names = start_missing(data_dir, found)
+    _say(f"started again: {listed(names)}; all are in sync, and a record has gone round")
+    return 0
+
+
+def _clear(data_dir: Path, *, yes: bool, dry_run: bool) -> bool:
+    """Delete an earlier cluster; whether to go on."""
+    old = [data_dir / "zookeeper", *sorted(data_dir.glob("broker-*"))]
+    there = [path for path in old if (path / "meta.json").is_file()]
+    if not there:
+        return not dry_run
+    size = sum(file.stat().st_size for path in there for file in path.rglob("*") if file.is_file())
+    what = f"delete {listed([str(path) for path in there])}: {size / 1e6:,.1f} MB"
+    if not confirmed(what, yes=yes, dry_run=dry_run):
+        return False
+    for path in there:
+        shutil.rmtree(path)
+    return True
+
+
+def _ids(data_dir: Path, brokers: int | None) -> list[int]:
+    there = brokers_in(data_dir)
+    if brokers is None:
+        return there or list(range(1, _BROKERS + 1))
+    ids = list(range(1, brokers + 1))
+    rest = [str(one) for one in there if one not in ids]
+    if rest:
+        _say(
+            f"note: {data_dir} has broker {listed(rest)} as well, not started by -n {brokers}; "
+            "what only they have is missing until they are"
+        )
+    return ids
+
+
+def _ports(given: list[int] | None, ids: Sequence[int]) -> Ports:
+    if given is None:
+        return Ports.usual(ids)
+    if given == [0]:
+        return Ports.free(ids)
+    if len(given) == 1:
+        given = list(range(given[0], given[0] + len(ids) + 1))
+    if len(given) != len(ids) + 1 or given[-1] > MAX_PORT:
+        raise click.UsageError(
+            f"--ports: {many(len(ids), 'broker')} and yak-zk need {len(ids) + 1} ports up to "
+            f"{MAX_PORT}, yak-zk's first"
+        )
+    zk, *rest = given
+    return Ports(zk, dict(zip(ids, rest, strict=True)))
+
+
+# -- running ---------------------------------------------------------------------------------------
+
+
+def _run(
+    cluster: LocalCluster, interrupts: Interrupts, *, detach: bool, shows: bool, as_json: bool
+) -> int:
+    begun = time.monotonic()
+    members = (ZK, *cluster.ids)
+    follower = Follower(
+        {name_of(one): cluster.directory(one) / "events.jsonl" for one in members},
+        {name_of(one): cluster.log(one) for one in members},
+    )
+    shows = shows and not detach
+    if shows:
+        cluster.meanwhile = follower.show
+    try:
+        interrupts.call(cluster.start)
+    except Interrupted:
+        _say("stopped before it was ready")
+        return INTERRUPTED
+    finally:
+        if shows:
+            follower.show()
+    if as_json:
+        echo_json(note.read(cluster.data_dir))
+    else:
+        _say(_ready(cluster, time.monotonic() - begun, detach=detach))
+    if detach:
+        return 0
+    try:
+        return _watch(cluster, interrupts, follower, shows=shows)
+    except OSError as e:
+        if e.errno not in _NOBODY_LOOKS:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what Python still holds goes there
+        cluster.stop()
+        return 0
+    finally:
+        follower.close()
+
+
+def _watch(
+    cluster: LocalCluster, interrupts: Interrupts, follower: Follower, *, shows: bool
+) -> int:
+    """Show what they say, until it is enough, or until none is left."""
+    with selectors.DefaultSelector() as selector:
+        for process in cluster.processes.values():
+            selector.register(process.stdout, selectors.EVENT_READ, process)
+        while not interrupts.asked and (selector.get_map() or _lives(cluster)):
+            for key, _ in selector.select(_SHOW_EVERY_S):
+                if not key.data.hear():
+                    selector.unregister(key.fd)
+                    key.data.wait()
+                    if key.data.code != 0:
+                        _say(_lost(key.data))
+            if shows:
+                follower.show()
+    if not interrupts.asked and note.read(cluster.data_dir) is None:
+        _say("stopped by `yak down`")
+        return 0
+    _say("stopping: brokers first, then yak-zk; Ctrl-C again leaves them")
+    done = stop(cluster.data_dir)
+    if shows:
+        follower.show()
+    if done is not None and done.killed:
+        _say(f"killed, since they did not end: {listed(done.killed)}")
+    _say("stopped")
+    return 0 if interrupts.asked else 1
+
+
+def _lives(cluster: LocalCluster) -> bool:
+    """Whether something runs that another `yak up` started again."""
+    found = note.read(cluster.data_dir)
+    return found is not None and bool(found.alive)
+
+
+def _lost(process: Process) -> str:
+    return (
+        f"{process.name} has ended: {process.words()}; the others go on, and `yak up` in another "
+        "terminal starts it again"
+    )
+
+
+def _ready(cluster: LocalCluster, seconds: float, *, detach: bool) -> str:
+    count = len(cluster.ids)
+    brokers = "1 broker is" if count == 1 else f"{count} brokers are"
+    lines = [f"ready: {brokers} in sync, and a record has gone round ({seconds:.1f} s)"]
+    if count == 1:
+        lines.append(
+            "  one broker acknowledges alone (--min-insync-replicas 1): its disk is all there is"
+        )
+    lines += [f"  brokers  {cluster.bootstrap}", f"  yak-zk   {cluster.zk}"]
+    if note.nearest() == cluster.data_dir:
+        lines.append("  try      echo hello | yak produce greetings")
+        lines.append("           yak consume greetings --from-beginning")
+    else:
+        lines.append("  for commands elsewhere than in that directory:")
+        lines.append(f"           export YAK_BOOTSTRAP={cluster.bootstrap} YAK_ZK={cluster.zk}")
+    down = "yak down" if note.nearest() == cluster.data_dir else _down(cluster.data_dir)
+    lines.append(f"  stop     {down if detach else 'Ctrl-C'}")
+    return "\n".join(lines)
+
+
+def _down(data_dir: Path) -> str:
+    return f"yak down --data-dir {data_dir}"
+
+
+def _say(line: str) -> None:
+    click.echo(line)

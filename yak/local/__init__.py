@@ -1,0 +1,13 @@
+"""A whole cluster on this machine: yak-zk and its brokers, each a process of its own.
+
+    ports.py     who listens where, and who has a port that is not free
+    process.py   one command that was started here
+    pids.py      a process that somebody else started: is it still that one; end it
+    note.py      yak.json: what runs, where, and how every other command finds it
+    asking.py    one question to one broker, without an event loop
+    ready.py     all in sync, and a record has gone round
+    cluster.py   all of it: start, kill, pause, restart, stop
+
+`yak up`, `yak down` and the pytest plugin are made of it.  It starts the commands that a user
+would start, and knows nothing that they do not say.
+"""

@@ -1,0 +1,296 @@
+"""A cluster of this machine: yak-zk and brokers, started here, and ended here.
+
+    cluster = LocalCluster(Path("data"), [1, 2, 3], Ports.usual([1, 2, 3]))
+    cluster.start()                 all at once; ready when this returns
+    cluster.kill(2); cluster.restart(2); cluster.wait_in_sync()
+    cluster.stop()                  brokers first, then yak-zk
+
+Rules:
+
+* Every process is started with addresses that are known before, so that none waits for another.
+* If one of them cannot start, the others are stopped, and it says why in its own words.
+* yak.json names what runs from the first process on, so that nothing is ever left that nobody
+  finds (note.py).
+
+It has no opinion on what runs already: `leftover` tells, and whoever starts decides.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from yak import messages as m
+from yak.errors import Fatal
+from yak.local import note, pids
+from yak.local.note import ZK, Member, Note, name_of
+from yak.local.ports import Reserved
+from yak.local.process import Process, command, wait_listening
+from yak.local.ready import Standing, round_trip, wait_in_sync
+from yak.model import Address, parse_address
+
+HOST: Final = "127.0.0.1"
+#: A process on a machine that does other things too.
+LISTEN_LIMIT_S: Final = 30.0
+#: From the last one that listens to all in sync: a broker may have to catch up.
+READY_LIMIT_S: Final = 60.0
+#: An orderly end: answers that are due, a last sync.
+STOP_GRACE_S: Final = 15.0
+_ZK_PORT: Final = 2181
+_BROKER_PORT: Final = 9091
+
+
+@dataclass(frozen=True)
+class Ports:
+    """Where they listen: zk, and each broker by its id.  0 is any free one."""
+
+    zk: int
+    brokers: dict[int, int]
+
+    @classmethod
+    def usual(cls, ids: Sequence[int]) -> Ports:
+        """The ports by which commands without options find each other."""
+        return cls(_ZK_PORT, {broker: _BROKER_PORT + broker for broker in ids})
+
+    @classmethod
+    def free(cls, ids: Sequence[int]) -> Ports:
+        return cls(0, dict.fromkeys(ids, 0))
+
+
+@dataclass(kw_only=True)
+class Options:
+    """What their commands are told besides, as on the command line."""
+
+    zk: list[str] = field(default_factory=list)
+    broker: list[str] = field(default_factory=list)
+
+
+class LocalCluster:
+    """See the module's text."""
+
+    def __init__(
+        self,
+        data_dir: Path,
+        ids: Sequence[int],
+        ports: Ports,
+        options: Options | None = None,
+    ) -> None:
+        self.data_dir = data_dir.resolve()
+        self.ids = sorted(ids)
+        self.options = options or Options()
+        self._ports = ports
+        self._reserved: dict[int, Reserved] = {}
+        #: Called again and again while something is waited for.
+        self.meanwhile: Callable[[], None] = lambda: None
+        #: By broker's id; ZK is yak-zk.
+        self.processes: dict[int, Process] = {}
+
+    # -- where things are -------------------------------------------------------------------------
+
+    @property
+    def bootstrap(self) -> str:
+        """HOST:PORT,… of its brokers: what -b takes."""
+        return ",".join(str(self.address(broker)) for broker in self.ids)
+
+    @property
+    def zk(self) -> str:
+        return str(self.address(ZK))
+
+    def address(self, member: int) -> Address:
+        return self._reserved[member].address
+
+    def directory(self, member: int) -> Path:
+        return self.data_dir / ("zookeeper" if member == ZK else name_of(member))
+
+    def log(self, member: int) -> Path:
+        """What it says on stderr."""
+        return self.data_dir / "logs" / f"{name_of(member)}.log"
+
+    def running(self, member: int) -> bool:
+        process = self.processes.get(member)
+        return process is not None and process.code is None
+
+    # -- starting ---------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start all, and return when they are ready.  Raises Fatal; then nothing runs."""
+        (self.data_dir / "logs").mkdir(parents=True, exist_ok=True)
+        try:
+            self._reserve()
+            for member in (ZK, *self.ids):
+                self._spawn(member)
+            self.write_note()
+            wait_listening(self.processes.values(), LISTEN_LIMIT_S)
+            self.wait_ready()
+        except BaseException:
+            try:
+                self.stop()
+            finally:
+                self.kill_all()
+            raise
+
+    def _reserve(self) -> None:
+        wanted = {ZK: self._ports.zk, **self._ports.brokers}
+        for member in (ZK, *self.ids):
+            self._reserved[member] = Reserved.take(HOST, wanted[member])
+
+    def _spawn(self, member: int) -> None:
+        name = name_of(member)
+        self._reserved[member].give()
+        self.processes[member] = Process(name, self.argv(member), self.log(member))
+
+    def argv(self, member: int) -> list[str]:
+        """The command that starts it, on its port."""
+        own = ["--port", str(self.address(member).port)]
+        own += ["--data-dir", str(self.directory(member)), "--quiet"]
+        if member == ZK:
+            return [*command("yak-zk"), *own, *self.options.zk]
+        start = [*command("yak-broker"), "--id", str(member), "--zk", self.zk]
+        return [*start, *own, *self.options.broker]
+
+    def wait_ready(self) -> None:
+        """All in sync, and a record has gone round."""
+        word = self.wait_in_sync(self.ids)
+        round_trip(self.address(word.broker))
+
+    def wait_in_sync(self, ids: Collection[int], limit_s: float = READY_LIMIT_S) -> m.StatusAnswer:
+        """Until these are, by the leader's own word.  Raises Fatal where one of them has ended."""
+        with self.standing() as standing:
+            return wait_in_sync(standing, ids, limit_s, lambda: self.check((ZK, *ids)))
+
+    def standing(self) -> Standing:
+        """What its brokers say; those that do not run are not asked."""
+        return Standing({one: self.address(one) for one in self.ids if self.running(one)})
+
+    def check(self, members: Collection[int]) -> None:
+        """Raises Fatal where one of these has ended."""
+        self.meanwhile()
+        for member in members:
+            process = self.processes[member]
+            if process.code is not None:
+                raise Fatal(f"{process.name} ended: {process.words()}")
+
+    def write_note(self) -> None:
+        """yak.json, as things are now."""
+        members = [
+            Member(
+                id=member,
+                name=process.name,
+                pid=process.id.pid,
+                born=process.id.born,
+                address=str(self.address(member)),
+                data_dir=str(self.directory(member)),
+                log=str(process.log),
+                argv=process.argv,
+            )
+            for member, process in self.processes.items()
+        ]
+        note.write(self.data_dir, Note(bootstrap=self.bootstrap, zk=self.zk, members=members))
+
+    # -- doing something to it --------------------------------------------------------------------
+
+    def kill(self, member: int) -> None:
+        """kill -9."""
+        self.processes[member].kill()
+
+    def pause(self, member: int) -> None:
+        """SIGSTOP: alive for the kernel, dead for everybody who waits for it."""
+        self.processes[member].signal(signal.SIGSTOP)
+
+    def resume(self, member: int) -> None:
+        self.processes[member].signal(signal.SIGCONT)
+
+    def restart(self, *members: int) -> None:
+        """Start again what has ended, where it was; they listen when this returns."""
+        for member in members:
+            assert not self.running(member), f"{self.processes[member].name} still runs"
+            self.processes[member].close()
+            self._spawn(member)
+        wait_listening([self.processes[member] for member in members], LISTEN_LIMIT_S)
+        self.write_note()
+
+    # -- ending -----------------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """In order: brokers, then yak-zk."""
+        stop(self.data_dir)
+        self._let_go()
+
+    def kill_all(self) -> None:
+        """Nothing is left running, and no yak.json says that something is."""
+        for process in self.processes.values():
+            process.kill()
+        note.remove(self.data_dir)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        for process in self.processes.values():
+            process.close()
+        for reserved in self._reserved.values():
+            reserved.close()
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """Names of those that ended in order, that had to be killed, and that had ended before."""
+
+    in_order: list[str]
+    killed: list[str]
+    before: list[str]
+
+
+def stop(data_dir: Path) -> Stopped | None:
+    """Stop what yak.json names, whoever started it; None where there is none."""
+    found = note.read(data_dir)
+    if found is None:
+        return None
+    alive = sorted(found.alive, key=lambda one: one.id == ZK)
+    killed: list[str] = []
+    for some in ([one for one in alive if one.id != ZK], alive):
+        late = pids.end([one.process for one in some], STOP_GRACE_S)
+        killed += [one.name for one in some if one.process in late]
+    note.remove(data_dir)
+    names = [one.name for one in alive]
+    return Stopped(
+        in_order=[name for name in names if name not in killed],
+        killed=killed,
+        before=[one.name for one in found.members if one.name not in names],
+    )
+
+
+def start_missing(data_dir: Path, found: Note) -> list[str]:
+    """Start again the processes of a running cluster that have ended; their names."""
+    missing = [one for one in found.members if not one.process.alive]
+    begun = {one.id: Process(one.name, one.argv, Path(one.log)) for one in missing}
+    for at, one in enumerate(found.members):
+        if one.id in begun:
+            new = begun[one.id].id
+            found.members[at] = msgspec.structs.replace(one, pid=new.pid, born=new.born)
+    note.write(data_dir, found)
+
+    def check() -> None:
+        for process in begun.values():
+            if process.code is not None:
+                raise Fatal(f"{process.name} ended: {process.words()}")
+
+    wait_listening(begun.values(), LISTEN_LIMIT_S)
+    brokers = {one.id: parse_address(one.address) for one in found.members if one.id != ZK}
+    with Standing(brokers) as standing:
+        word = wait_in_sync(standing, list(brokers), READY_LIMIT_S, check)
+    round_trip(brokers[word.broker])
+    return [one.name for one in missing]
+
+
+def brokers_in(data_dir: Path) -> list[int]:
+    """The brokers whose directories are there, from an earlier start."""
+    found = []
+    for path in data_dir.glob("broker-*/meta.json"):
+        number = path.parent.name.removeprefix("broker-")
+        if number.isdecimal():
+            found.append(int(number))
+    return sorted(found)
