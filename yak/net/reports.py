@@ -1,4 +1,4 @@
-"""One question to one process, on a connection of its own: how it is, or an operator's order.
+"""One question to one process, on a connection of its own: how it is, what it holds, an order.
 
 Brokers are asked each for itself, and taken together afterwards, so that this works while nobody
 leads and while some are down.
@@ -15,6 +15,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from yak import messages as m
+from yak.core import ops
 from yak.errors import RetriableError, YakError
 from yak.model import Address
 from yak.net.connection import Connection
@@ -127,3 +128,22 @@ def together(reports: Sequence[BrokerReport], known: Mapping[Address, int]) -> C
         isr=best.isr,
         brokers=[brokers[broker_id] for broker_id in sorted(brokers)],
     )
+
+
+async def fetch_operation(
+    address: Address, topic: str, partition: int, offset: int
+) -> ops.Append | None:
+    """The operation that holds this offset, as a broker gives it to readers; None if it cannot."""
+    connection = await Connection.open(address, timeout_s=PROBE_S)
+    try:
+        # At least one operation comes, however large it is.
+        request = m.Fetch(id=0, partitions=[(topic, partition, offset)], max_bytes=1)
+        answer, body = await connection.ask(request, m.FetchAnswer, timeout_s=PROBE_S)
+    finally:
+        connection.close()
+    size = answer.partitions[0].size if answer.partitions else 0
+    if not size:
+        return None
+    line, _, _ = bytes(body[:size]).partition(b"\n")
+    op = ops.decode(line)
+    return op if isinstance(op, ops.Append) and op.offset <= offset else None
