@@ -81,7 +81,7 @@ class Link:
         world = self._process.world
         self._wire = world.net.connect(
             self._process,
-            world.brokers[effect.broker],
+            self._process.astray or world.brokers[effect.broker],
             on_open=lambda wire: self._opened(number),
             on_fail=lambda reason: self._down(number, reason),
             on_closed=lambda reason: self._down(number, reason),
@@ -141,7 +141,7 @@ class Link:
         if link != self._number:
             return
         if isinstance(answer, m.ReplicateAnswer):
-            self._received(link, answer, body)
+            self._received(link, answer, self._process.as_it_arrives(body))
         elif answer is not None:
             assert self._wire is not None
             assert isinstance(answer, m.ErrorAnswer)
@@ -170,6 +170,11 @@ class Link:
         elif answer is not None:
             assert isinstance(answer, m.ErrorAnswer)
             self.fail(link, answer.message)
+
+    def lose(self) -> None:
+        """The connection is reset."""
+        if self._wire is not None:
+            self._wire.fin_at_client("reset by the network")
 
     def fail(self, link: int, reason: str) -> None:
         if link == self._number and self._wire is not None:
@@ -218,6 +223,11 @@ class SimBroker(Server):
         #: The bit that flipped on its disk last.
         self.rotten: Rotten | None = None
         self.full = False
+        #: Of what its leader sends next one bit will be another.
+        self.garbles = False
+        #: Whom it reaches at present, whichever broker it dials.
+        self.astray: SimBroker | None = None
+        #: It has stopped, and is not gone yet.
         self.leaving = False
         #: Turns that it has wanted at once, in a row, without news.
         self.restless = 0
@@ -329,6 +339,16 @@ class SimBroker(Server):
             if why:
                 self.world.judge.fail(f"{why} ({self.name})")
 
+    def answers(self, answer: m.Answer) -> None:
+        self.world.judge.answers(self, answer)
+
+    def as_it_arrives(self, body: bytes) -> bytes:
+        if not self.garbles or not body:
+            return body
+        self.garbles, rng, data = False, self.scheduler.rng, bytearray(body)
+        data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+        return bytes(data)
+
     def rot(self) -> Rotten | None:
         """The bit that flipped, while it is on the disk."""
         rot = self.rotten
@@ -342,6 +362,13 @@ class SimBroker(Server):
             return
         if self.leaving:  # it turns no more, whatever still waits for a turn
             return
+        if self.world.setup.lingers_s:
+            self.leaving = True
+            self.after(self.world.setup.lingers_s, self._ends, broker)
+        else:
+            self._ends(broker)
+
+    def _ends(self, broker: Broker) -> None:
         if broker.begins_anew:
             self.die()
             self.world.later(AGAIN_S, self.start)

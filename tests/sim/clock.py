@@ -71,6 +71,8 @@ class Process:
         self.up = False
         self.powered = True
         self.paused = False
+        #: It is in the middle of a turn meanwhile.
+        self.hangs = False
         self.offset = 0.0
         self.wall_ms = 0
         #: What came due while it was stopped.
@@ -114,6 +116,10 @@ class Process:
         self.backlog.clear()
         self.unsent.clear()
 
+    def lives(self, life: int) -> bool:
+        """Whether that life of it is the one that runs, if only stopped."""
+        return self.up and self.life == life
+
     def unfuse(self) -> None:
         self.fuse = self.on_fuse = self.ends = None
 
@@ -125,8 +131,21 @@ class Process:
         if self.up:
             self.paused = True
 
+    def hang(self, seconds: float) -> None:
+        """It is stopped in the middle of a turn; time goes on, and then the turn does."""
+        scheduler, life = self.scheduler, self.life
+        turn, self.paused, self.hangs = scheduler.current, True, True
+        scheduler.run(scheduler.now + seconds)
+        scheduler.current, self.hangs = turn, False
+        if not self.lives(life):
+            raise Died
+        self.paused = False
+        backlog, self.backlog = self.backlog, []
+        for timer in backlog:  # after this turn
+            scheduler.at(scheduler.now, None, scheduler.call, timer)
+
     def resume(self) -> None:
-        if not self.paused:
+        if not self.paused or self.hangs:
             return
         self.paused = False
         unsent, self.unsent = self.unsent, []
@@ -178,9 +197,10 @@ class Scheduler:
         try:
             timer.fn(*timer.args)
         except Died:
-            if process.after_step is not None:
-                process.after_step()  # what it did before it died was done
-            process.died()
+            if process.lives(timer.life):  # else it died while it hung
+                if process.after_step is not None:
+                    process.after_step()  # what it did before it died was done
+                process.died()
         if process.after_step is not None:
             process.after_step()
         self.current = outer

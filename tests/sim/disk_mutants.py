@@ -1,13 +1,11 @@
 """Mutants of what a broker does about its disk: syncs, marks, proofs, writes that fail.
 
     syncs    recovered_synced  rewritten  fail_stop  sync_marked
-    marks    marker  marked_until
+    marks    marker  marked_until  marker_told
     writes   cut_back
     proofs   log_proved  checkpoint_proved  file_proved  copy_proved  copied_proved
 
-They are as those of mutants.py.  Two are not found (`SHADOWED`): a leader proves what it reads from
-its log, too, before a follower is sent it; and a start that cut its log is killed between that and
-yak-zk's knowing of it too seldom.
+They are as those of mutants.py.
 """
 
 from __future__ import annotations
@@ -18,6 +16,8 @@ from unittest.mock import patch
 
 from tests.sim.disk import SimDisk
 from tests.sim.mutants import Patch, both
+from yak import messages as m
+from yak.broker import Broker
 from yak.core import ops
 from yak.storage import checkpoint as checkpoints
 from yak.storage.chunk import Chunk, Proved, split
@@ -87,6 +87,18 @@ def marked_until() -> Patch:
         self.meta.suspect = found
 
     return patch.object(DataDir, "mark_running", mutant)
+
+
+def marker_told() -> Patch:
+    """The answer to a join takes off a mark that came after what that join said."""
+    viewed = Broker._viewed
+
+    def mutant(self: Broker, view: m.ClusterView, joined: bool) -> None:
+        if joined and self.stopped.is_set():
+            self._recorded()
+        viewed(self, view, joined)
+
+    return patch.object(Broker, "_viewed", mutant)
 
 
 # -- Writes ---------------------------------------------------------------------------------------
@@ -172,6 +184,7 @@ RULES: Final[dict[str, Callable[[], Patch]]] = {
         sync_marked,
         marker,
         marked_until,
+        marker_told,
         cut_back,
         log_proved,
         checkpoint_proved,
@@ -187,10 +200,12 @@ SCENT: Final[dict[str, tuple[str, int]]] = {
     "fail_stop": ("sync", 3),
     "sync_marked": ("sync", 3),
     "marker": ("power", 12),
+    "marked_until": ("marked_until", 1),
+    "marker_told": ("marker_told", 1),
     "cut_back": ("mixed", 55),
     "log_proved": ("upkeep", 8),
     "checkpoint_proved": ("upkeep", 122),
     "file_proved": ("rot", 1),
     "copy_proved": ("rot", 108),
+    "copied_proved": ("copied_proved", 1),
 }
-SHADOWED: Final = frozenset({"copied_proved", "marked_until"})

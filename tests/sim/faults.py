@@ -13,6 +13,7 @@
     silent               a member of a group hangs
     stray                what a member says comes late, and it has gone on meanwhile
     blackout             every machine loses power at once (where fsync=always is set)
+    hang, spoil, garble, astray    rare.py's
 
 What is promised bounds what may fall together: with fsync=never, one machine's power at a time,
 until the cluster has taken it in again; the same for a sync that fails.
@@ -28,6 +29,7 @@ from tests.sim.broker import SimBroker
 from tests.sim.losses import damage, scrawl, tear, wipe
 from tests.sim.net import Pipe, Server
 from tests.sim.plans import Fault
+from tests.sim.rare import RARE
 from tests.sim.rot import rot
 
 if TYPE_CHECKING:
@@ -393,4 +395,5 @@ _ACTIONS: Final = {
     "silent": Injector.silent,
     "stray": Injector.stray,
     "blackout": Injector.blackout,
+    **RARE,
 }

@@ -1,16 +1,14 @@
 """Mutants of the rules by which brokers join, are elected, are taken for dead, and give up.
 
     joins      bootstrap  torn  damaged  other_disk  still_suspect  whole_again  whole_named
-    election   torn_all  torn_furthest  settled  drop_floor  drop_dead  deposed
+    election   torn_all  torn_furthest  settled  drop_floor  drop_dead
+    lease      deposed  deposed_all  deposed_restart
     liveness   death_check  hung  resign  cooldown
 
 They are as those of mutants.py.  `drop_dead` has a second one behind it: a leader proposes by
 itself that the dead leave, so that both are out here, and the cluster stands still.  Which of
 the dead goes, where the floor lets one stay, and whether one goes that lives, costs nothing but
 a proposal more: whoever is in the ISR has all that counts, and whoever is not may come again.
-
-Four are not found in some hundred seeds (`SHADOWED`): several disks would have to lose different
-ends at one moment.  The model (tests/model) shows what each of them prevents.
 """
 
 from __future__ import annotations
@@ -84,9 +82,9 @@ def still_suspect() -> Patch:
     """Who starts once more is whole: its log has been cut by then, and nothing is wrong with it."""
     take_in = election.take_in
 
-    def mutant(document: Document, request: m.Join, live: Present | None) -> Any:
+    def mutant(document: Document, request: m.Join, live: Present | None, **more: Any) -> Any:
         others = {i: s for i, s in document.suspects.items() if i != request.broker}
-        return take_in(replace(document, suspects=others), request, live)
+        return take_in(replace(document, suspects=others), request, live, **more)
 
     return patch("yak.core.coordinator.take_in", mutant)
 
@@ -182,6 +180,31 @@ def deposed() -> Patch:
     return patch.object(Coordinator, "_check_deposed", lambda *_: None)
 
 
+def deposed_all() -> Patch:
+    """Only the last leader that was replaced alive is waited for, not who was so before it."""
+    settle = Coordinator._settle
+
+    def mutant(self: Coordinator, *args: Any, **more: Any) -> list[Effect]:
+        before = dict(self._deposed)
+        effects = settle(self, *args, **more)
+        added = {i: until for i, until in self._deposed.items() if before.get(i) != until}
+        self._deposed = added or before
+        return effects
+
+    return patch.object(Coordinator, "_settle", mutant)
+
+
+def deposed_restart() -> Patch:
+    """A yak-zk that was started again does not know who led before."""
+    init = Coordinator.__init__
+
+    def mutant(self: Coordinator, *args: Any, **more: Any) -> None:
+        init(self, *args, **more)
+        self._deposed.clear()
+
+    return patch.object(Coordinator, "__init__", mutant)
+
+
 # -- Liveness -------------------------------------------------------------------------------------
 
 
@@ -237,6 +260,8 @@ RULES: Final[dict[str, Callable[[], Patch]]] = {
         drop_floor,
         drop_dead,
         deposed,
+        deposed_all,
+        deposed_restart,
         death_check,
         hung,
         resign,
@@ -249,14 +274,19 @@ SCENT: Final[dict[str, tuple[str, int]]] = {
     "torn": ("torn", 100),
     "damaged": ("torn", 24),
     "other_disk": ("torn", 5),
+    "still_suspect": ("still_suspect", 1),
     "whole_again": ("torn", 5),
+    "whole_named": ("whole_named", 1),
     "torn_all": ("torn", 100),
+    "torn_furthest": ("torn_furthest", 1),
+    "settled": ("settled", 1),
     "drop_floor": ("mixed", 1),
     "drop_dead": ("outage", 1),
     "deposed": ("lease", 1),
+    "deposed_all": ("deposed_all", 1),
+    "deposed_restart": ("deposed_restart", 1),
     "death_check": ("lease", 4),
     "hung": ("outage", 2),
     "resign": ("outage", 25),
     "cooldown": ("outage", 9),
 }
-SHADOWED: Final = frozenset({"still_suspect", "whole_named", "torn_furthest", "settled"})

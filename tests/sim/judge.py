@@ -14,6 +14,7 @@ committed operations, in their order, as the first broker that knew them committ
     shown            what a reader is sent is the history of one incarnation, byte for byte, from
                      the log's start on
     not_stale        an answer under the lease is not older than its question
+    leased           nor does it leave when something is committed that who gives it does not know
     same_state       State is equal on all replicas that applied the same index, and after a
                      restart it is what it was
     same_files       the names and bytes of partition files, in the end and after a restart, are
@@ -58,6 +59,8 @@ STRANGER: Final = "another"
 #: State is compared at every index that is a multiple of this.
 COMPARE_EVERY: Final = 16
 _ALL: Final = 1 << 40
+#: What is answered under the lease only.
+_LEASED: Final = (m.OffsetsAnswer, m.GroupAnswer, m.GroupsAnswer, m.HeartbeatAnswer)
 #: How an operation's line begins.
 _INDEX: Final = b'{"index":'
 
@@ -376,6 +379,16 @@ class Judge:
         now = self.moment(tp, group)
         if (now.topic_id, now.moved) == (then.topic_id, then.moved):
             self._leased(who, f"{group}'s offset in {tp}", told, then.acked, now.end)
+
+    def answers(self, broker: SimBroker, answer: m.Answer) -> None:
+        """An answer leaves, just now."""
+        if isinstance(answer, _LEASED) and broker.ready:
+            knows, count = broker.broker.node.committed, len(self.history)
+            if knows < count:
+                self.fail(
+                    f"leased: {broker.name} speaks for the cluster, {type(answer).__name__}, with "
+                    f"{knows} operations committed of {count}"
+                )
 
     def _leased(self, who: str, what: str, told: int, least: int, most: int) -> None:
         if not least <= told <= most:

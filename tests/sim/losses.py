@@ -61,7 +61,7 @@ def damage(injector: Injector, fault: Fault, process: Server) -> None:
 
 
 def tear(injector: Injector, fault: Fault, process: Server) -> None:
-    broker = may_lose(injector, process)
+    broker = may_lose(injector, process, though_suspects=fault.other == "suspects")
     if broker is None:
         return
     _stop(broker)
@@ -140,15 +140,21 @@ def read_checkpoint(disk: SimDisk) -> checkpoints.Checkpoint | None:
         return None
 
 
-def may_lose(injector: Injector, process: Server) -> SimBroker | None:
-    """The broker, if the promise holds without its disk."""
+def may_lose(
+    injector: Injector, process: Server, *, though_suspects: bool = False
+) -> SimBroker | None:
+    """The broker, if the promise holds without its disk.
+
+    though_suspects: even while others are not whole, as long as these have lost nothing.
+    """
     broker = injector.world.brokers.get(getattr(process, "id", 0))
     document = injector.world.judge.document
     if broker is None or not broker.ready or document is None:
         return None
     others = set(document.isr_ids) - {broker.id}
     few = injector.world.setup.settings.min_insync_replicas < 2
-    return None if few or not others or injector.unsettled() else broker
+    unsettled = injector.unsettled() and not (though_suspects and not injector.tainted)
+    return None if few or not others or unsettled else broker
 
 
 def _stop(broker: SimBroker) -> None:

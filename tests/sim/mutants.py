@@ -10,10 +10,10 @@ seeds until one finds the break.
     election  elect_isr  new_epoch  unclean_out  zk_durable  zk_grace
     clients   barrier  lease  dedupe_tail  dup_ack_wait  seq_gap
 
-Two of them the simulator cannot find, since other rules stand before them (`SHADOWED`): yak-zk's
-compare-and-set on the version already refuses a proposal that names an older incarnation, since
-what makes that dangerous (it came back without its tail) is a change of the document; and a
-follower only ever dials the leader of its own view, so that frames of another epoch do not meet.
+One of them is a second line (`BEFORE`): yak-zk's compare-and-set on the version already refuses a
+proposal that names an older incarnation, since what makes that dangerous (it came back without its
+tail) is a change of the document.  So the two are taken out together, and the test shows that
+either alone holds.
 
 Those of checkpoints, copies and groups are upkeep_mutants.py's; of joins and elections,
 join_mutants.py's; of what is not committed yet, pending_mutants.py's; of disks, disk_mutants.py's.
@@ -287,6 +287,16 @@ def expand_inc() -> Patch:
     return patch.object(election, "_check_incs", mutant)
 
 
+def fence_version() -> Patch:
+    """An ISR change is taken on top of whatever the document has become since it was proposed."""
+    check = election._check_fence
+
+    def mutant(document: Document, broker: int, request: m.ProposeIsr) -> None:
+        check(replace(document, version=request.version), broker, request)
+
+    return patch.object(election, "_check_fence", mutant)
+
+
 def shrink_after() -> Patch:
     """A leaving follower is no longer waited for as soon as its leaving is proposed."""
     propose = Leader._propose
@@ -547,7 +557,8 @@ RULES: Final[dict[str, Callable[[], Patch]]] = {
         seq_gap,
     )
 }
-#: The area of faults that reveals a rule's absence, and a seed from which on it is not far.
+#: The area of faults, or the scene, that reveals a rule's absence, and a seed from which on it is
+#: not far.
 SCENT: Final[dict[str, tuple[str, int]]] = {
     "commit_all_isr": ("mixed", 32),
     "self_durable": ("power", 101),
@@ -557,9 +568,11 @@ SCENT: Final[dict[str, tuple[str, int]]] = {
     "truncate_epoch": ("mixed", 1),
     "truncate_deep": ("mixed", 100),
     "match_reset": ("power", 106),
+    "fence_follower": ("fence_follower", 1),
     "expand_first": ("isr", 15),
     "expand_keep": ("isr", 140),
     "expand_start": ("isr", 26),
+    "expand_inc": ("expand_inc", 1),
     "shrink_after": ("isr", 17),
     "floor": ("mixed", 2),
     "fence_zk": ("takeover", 42),
@@ -574,7 +587,8 @@ SCENT: Final[dict[str, tuple[str, int]]] = {
     "dup_ack_wait": ("mixed", 27),
     "seq_gap": ("mixed", 813),
 }
-SHADOWED: Final = frozenset({"expand_inc", "fence_follower"})
+#: What stands before a rule, and goes with it: neither is missed while the other is there.
+BEFORE: Final[dict[str, Callable[[], Patch]]] = {"expand_inc": fence_version}
 
 
 if __name__ == "__main__":

@@ -56,6 +56,9 @@ class Server(Process):
     def closed(self, end: ServerEnd) -> None:
         raise NotImplementedError
 
+    def answers(self, answer: m.Answer) -> None:
+        """An answer leaves."""
+
 
 class Network:
     def __init__(self, scheduler: Scheduler, rng: random.Random) -> None:
@@ -190,6 +193,7 @@ class ServerEnd:
         self.dialled = "127.0.0.1"
 
     def answer(self, id_: m.RequestId, answer: m.Answer, buffers: Sequence[Buffer] = ()) -> None:
+        self._server.answers(answer)
         self._server.step()
         if self._wire.server_open:
             body = b"".join(buffers)

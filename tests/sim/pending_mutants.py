@@ -3,8 +3,10 @@
     Pending   pending_offsets  pending_topics  pending_generations  pending_dropped  pending_empty
     time      wall_time  lease_leaves
 
-That sequences are looked up in Pending is `dedupe_tail` of mutants.py.  `lease_leaves` is not found
-(`SHADOWED`): a simulated process does not hang between the two looks at its lease.
+That sequences are looked up in Pending is `dedupe_tail` of mutants.py.  Without `lease_leaves` no
+answer is wrong that was asked for in time, only late: it was right when its leader last looked at
+its lease.  That it leaves all the same, after others have committed more, is what `leased` of the
+judge says.
 """
 
 from __future__ import annotations
@@ -160,5 +162,5 @@ SCENT: Final[dict[str, tuple[str, int]]] = {
     "pending_dropped": ("takeover", 14),
     "pending_empty": ("takeover", 3),
     "wall_time": ("mixed", 7),
+    "lease_leaves": ("lease_leaves", 1),
 }
-SHADOWED: Final = frozenset({"lease_leaves"})

@@ -91,7 +91,8 @@ class Session:
                 self._failed(answer.message)
             return
         self._pause = FIRST_PAUSE_S
-        self._process.recorded = True
+        if not self._broker.stopped.is_set():  # else there is more by now than what it told
+            self._process.recorded = True
         self._stands = True
         self._view(answer.view, joined=_JOINED)
         self._broker._tell(e.LeaseRenewed(self._sent[0]))

@@ -36,6 +36,7 @@ from tests.sim.outages import survive
 from tests.sim.plans import Fault, plan
 from tests.sim.readers import Reader, Watcher
 from tests.sim.rot import Auditor
+from tests.sim.scenes import SCENES, stage
 from tests.sim.zk import SimZk
 from yak.config import Limits, Settings
 
@@ -96,6 +97,8 @@ class Setup:
     deeds: int = 0
     #: What befalls the cluster when all else has healed, and stays: outages.py.
     outage: str = ""
+    #: How long a broker that has stopped takes to be gone, in seconds.
+    lingers_s: float = 0.0
     #: Every broker's partitions are read from their beginning in the end.
     audited: bool = False
     faults: list[Fault] = field(default_factory=list)
@@ -111,7 +114,9 @@ class Setup:
 
 
 def setup_of(seed: int, area: str = "") -> Setup:
-    """What a seed stands for.  area: what its faults are about; left out, chance says it."""
+    """What a seed stands for.  area: what its faults are about, or which of scenes.py's scenes it
+    is; left out, chance says it.
+    """
     rng = random.Random(f"setup {seed}")
     area = area or _area(rng, seed)
     brokers = rng.choices((3, 2, 4, 5), weights=(70, 8, 12, 10))[0]
@@ -151,6 +156,9 @@ def setup_of(seed: int, area: str = "") -> Setup:
         shape(rng, setup)
     if area == "topics" or (area in ("mixed", "takeover", "upkeep") and rng.random() < 0.3):
         _enliven(rng, setup)
+    if area in SCENES:
+        stage(area, rng, setup)
+        return setup
     setup.pace_s = 4 * setup.chaos_s / setup.batches
     setup.faults = (disk_plan if area in LATER_AREAS else plan)(rng, setup)
     return setup
