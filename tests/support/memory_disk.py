@@ -20,7 +20,7 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Literal, TypeAlias
 
-from yak.storage.disk import Buffer, SyncLater
+from yak.storage.disk import Buffer, SyncLater, append_all
 
 
 class Stopped(BaseException):
@@ -298,9 +298,7 @@ class MemoryDisk:
             self.truncate(path, 0)
         else:
             self.create(path)
-        written = self.append(path, [data])
-        while written < len(data):
-            written += self.append(path, [data[written:]])
+        append_all(self, path, [data])
 
     def write_durably(self, path: str, data: bytes) -> None:
         self.write_file(path + ".tmp", data)

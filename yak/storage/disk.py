@@ -171,10 +171,27 @@ def append_all(disk: Disk, path: str, buffers: Sequence[Buffer]) -> None:
 
 def _append_rest(disk: Disk, path: str, rest: bytes) -> None:
     while rest:
-        written = disk.append(path, (rest,))
-        if not written:
-            raise OSError(errno.EIO, "the system wrote nothing and gave no reason", path)
-        rest = rest[written:]
+        rest = rest[_some(disk.append(path, (rest,)), path) :]
+
+
+def _some(written: int, path: str) -> int:
+    """How much was written; nothing at all would be tried again for ever."""
+    if not written:
+        raise OSError(errno.EIO, "the system wrote nothing and gave no reason", path)
+    return written
+
+
+def _replace_by(path: str, data: bytes) -> None:
+    """Every byte, however many writes that takes.  Python's own files try for ever where a write
+    writes nothing."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+    fd = os.open(path, flags, _FILE_MODE)
+    try:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[_some(os.write(fd, rest), path) :]
+    finally:
+        os.close(fd)
 
 
 def _above(path: str) -> Iterator[str]:
@@ -310,11 +327,11 @@ class OsDisk:
 
     def write_file(self, path: str, data: bytes) -> None:
         self._forget(path)
-        Path(path).write_bytes(data)
+        _replace_by(path, data)
 
     def write_durably(self, path: str, data: bytes) -> None:
         temporary = path + ".tmp"
-        Path(temporary).write_bytes(data)
+        _replace_by(temporary, data)
         self.sync_by_name(temporary)
         os.replace(temporary, path)
         self.sync_dir(path.rpartition("/")[0] or ".")

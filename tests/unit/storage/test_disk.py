@@ -6,13 +6,14 @@ import ctypes
 import errno
 import os
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from tests.support.memory_disk import MemoryDisk
 from yak.errors import Fatal
-from yak.storage.disk import MAX_BUFFERS, Disk, OsDisk, append_all, append_whole
+from yak.storage.disk import MAX_BUFFERS, Buffer, Disk, OsDisk, append_all, append_whole
 
 
 def test_a_file_is_appended_to_read_and_cut(disk: Disk, root: str) -> None:
@@ -217,6 +218,62 @@ def test_short_writes_are_gone_on_with() -> None:
     disk.create("/a")
     append_all(disk, "/a", [b"one", b"two", b"three"])
     assert disk.read_file("/a") == b"onetwothree"
+
+
+@pytest.mark.parametrize("write", ["write_file", "write_durably"])
+def test_a_file_is_replaced_by_as_many_writes_as_it_takes(
+    write: str, disk: Disk, root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, sizes = os.write, []
+
+    def short(fd: int, data: memoryview) -> int:
+        sizes.append(len(data))
+        return real(fd, data[: len(data) // 2 + 1])
+
+    monkeypatch.setattr("yak.storage.disk.os.write", short)
+    if isinstance(disk, MemoryDisk):
+        disk.short_write_bytes = 4
+    disk.write_file(f"{root}/a", b"the one before, which is longer")
+    sizes.clear()
+    getattr(disk, write)(f"{root}/a", b"0123456789")
+    assert disk.read_file(f"{root}/a") == b"0123456789"
+    assert isinstance(disk, MemoryDisk) or sizes == [10, 4, 1]
+
+
+@pytest.mark.parametrize("write", ["write_file", "write_durably"])
+def test_a_disk_that_writes_nothing_is_not_asked_for_ever(
+    write: str, disk: Disk, root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk.write_file(f"{root}/a", b"before")
+    monkeypatch.setattr("yak.storage.disk.os.write", lambda fd, data: 0)
+    if isinstance(disk, MemoryDisk):
+        disk.short_write_bytes = 0
+    with pytest.raises(OSError, match="wrote nothing"):
+        getattr(disk, write)(f"{root}/a", b"after")
+    if write == "write_durably":
+        assert disk.read_file(f"{root}/a") == b"before"
+
+
+@pytest.mark.parametrize("takes", [0, 4])
+def test_a_log_is_appended_to_by_as_many_writes_as_it_takes(
+    takes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk, path, real = OsDisk(), f"{tmp_path}/a", os.writev
+    append_whole(disk, path, [b"one", b"two"], 0)
+
+    def short(fd: int, buffers: Sequence[Buffer]) -> int:
+        data = b"".join(buffers)[:takes]
+        return real(fd, [data]) if data else 0
+
+    monkeypatch.setattr("yak.storage.disk.os.writev", short)
+    if takes:
+        append_whole(disk, path, [b"three", b"four"], 6)
+        assert disk.read_file(path) == b"onetwothreefour"
+    else:
+        with pytest.raises(OSError, match="wrote nothing"):
+            append_whole(disk, path, [b"three", b"four"], 6)
+        assert disk.read_file(path) == b"onetwo"
+    disk.close()
 
 
 def test_a_full_disk_leaves_a_file_as_it_was() -> None:
