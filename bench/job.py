@@ -53,7 +53,7 @@ _PRODUCERS: Final = (
 )
 _CEILINGS: Final = ("yak/send", "mock/produce", "mock/produce_batch", "mock/aiokafka")
 _CONSUMERS: Final = (
-    *("yak/poll", "kafka/consume", "kafka/aiokafka", "mock/consume"),
+    *("yak/poll", "kafka/consume", "kafka/aiokafka"),
     *("redis/redis-py", "nats/nats-py"),
 )
 _LATENCIES: Final = ("yak/e2e", "kafka/aiokafka", "redis/redis-py", "nats/nats-py")

@@ -52,5 +52,11 @@ class Mock(System):
     def start(self, directory: Path, way: str, fsync: Fsync) -> Iterator[RunningMock]:
         said = directory / "server-0.log"
         with processes(directory, [[sys.executable, "-m", "bench.clients.mock_cluster"]]) as pids:
-            wait_for(lambda: "bootstrap" in said.read_text(), "the mock cluster", directory)
-            yield RunningMock(pids, said.read_text().split()[1])
+            wait_for(lambda: bool(_address(said)), "the mock cluster", directory)
+            yield RunningMock(pids, _address(said))
+
+
+def _address(said: Path) -> str:
+    """What mock_cluster printed, among what librdkafka itself has to say; "" before that."""
+    lines = (line.split() for line in said.read_text().splitlines())
+    return next((words[1] for words in lines if words[:1] == ["bootstrap"] and words[1:]), "")
