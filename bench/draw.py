@@ -1,8 +1,8 @@
-"""`python -m bench.draw RESULTS.json…`: the figures of docs/performance.md, and its plots.
+"""`python -m bench.draw [RESULTS.json…]`: the figures of docs/performance.md, and its plots.
 
 Of every workload and contestant: the median of its rounds, the least and the most; and its ratio
-to yak's, as the median of the ratios of each round.  The page's text between its markers is made
-anew; all else in it stays.
+to yak's, as the median of the ratios of each round.  Of lives.py and growth.py, what is in their
+files (--lives, --growth).  The page's text between its markers is made anew; all else in it stays.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 from matplotlib import pyplot
+from matplotlib.figure import Figure
 
 from bench.job import WORKLOADS
 
@@ -47,11 +48,14 @@ class Summary:
     quiet: bool
 
 
+_FILE: Final = click.Path(path_type=Path, exists=True, dir_okay=False)
+
+
 @click.command()
-@click.argument(
-    "results", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True, dir_okay=False)
-)
-def main(results: tuple[Path, ...]) -> None:
+@click.argument("results", nargs=-1, required=True, type=_FILE)
+@click.option("--lives", type=_FILE, help="What `python -m bench.lives` wrote.")
+@click.option("--growth", type=_FILE, help="What `python -m bench.growth` wrote.")
+def main(results: tuple[Path, ...], lives: Path | None, growth: Path | None) -> None:
     """Write the page's figures and the plots anew."""
     documents = [json.loads(path.read_text()) for path in results]
     rows = [row for document in documents for row in document["rows"]]
@@ -61,6 +65,10 @@ def main(results: tuple[Path, ...]) -> None:
         if found:
             parts.append(_section(workload, found))
             _draw(workload, found)
+    if lives is not None:
+        parts.append(_lives(json.loads(lives.read_text())))
+    if growth is not None:
+        parts.append(_growth(json.loads(growth.read_text())))
     _write("\n\n".join(parts))
 
 
@@ -135,6 +143,44 @@ def _section(workload: str, found: Sequence[Summary]) -> str:
     return "\n".join([*lines, "", f"![{_TITLES[workload]}](performance/{workload}.svg)"])
 
 
+def _lives(rows: Sequence[Mapping[str, Any]]) -> str:
+    """A line for each life and system: the median of what was measured, the least and the most."""
+    lines = ["### A cluster's life", "", "| what | who | median (least to most) |", "|---|---|---|"]
+    for life, system in dict.fromkeys((row["life"], row["system"]) for row in rows):
+        runs = [row for row in rows if (row["life"], row["system"]) == (life, system)]
+        measured = [name for name in runs[0] if name not in ("life", "system", "round")]
+        words = [
+            f"{name.replace('_', ' ')} {_spread([row[name] for row in runs])}" for name in measured
+        ]
+        lines.append(f"| {life} | {system} | {'; '.join(words)} |")
+    return "\n".join(lines)
+
+
+def _spread(values: Sequence[float]) -> str:
+    middle, least, most = statistics.median(values), min(values), max(values)
+    return f"{middle:,.4g}" + (f" ({least:,.4g} to {most:,.4g})" if least != most else "")
+
+
+def _growth(rows: Sequence[Mapping[str, Any]]) -> str:
+    parts = ["### Growth", "", "Records a second; in brackets, of the first point's.", ""]
+    for curve in dict.fromkeys(row["curve"] for row in rows):
+        found = [row for row in rows if row["curve"] == curve]
+        points = list(dict.fromkeys(row["at"] for row in found))
+        parts += [f"| {curve} | in | out | memory of all servers |", "|---|---|---|---|"]
+        curves: dict[str, list[float]] = {"produce": [], "consume": []}
+        for at in points:
+            here = [row for row in found if row["at"] == at]
+            cells = []
+            for way, values in curves.items():
+                values.append(statistics.median(row[way] for row in here))
+                cells.append(f"{values[-1]:,.0f} ({values[-1] / values[0]:.2f})")
+            memory = statistics.median(row["memory_mib"] for row in here)
+            parts.append(f"| {at:,} | {cells[0]} | {cells[1]} | {memory:,.0f} MiB |")
+        _draw_growth(curve, points, curves)
+        parts += ["", f"![{curve}](performance/growth-{curve}.svg)", ""]
+    return "\n".join(parts).rstrip()
+
+
 def _write(text: str) -> None:
     page = PAGE.read_text()
     head, _, rest = page.partition(_BEGIN)
@@ -166,10 +212,32 @@ def _draw(workload: str, found: Sequence[Summary]) -> None:
     axes.set_xlabel("ms from send to the consumer: p50, and up to p99" if timed else "records/s")
     axes.set_title(_TITLES[workload])
     axes.spines[["top", "right"]].set_visible(False)
+    _save(figure, workload)
+
+
+def _draw_growth(curve: str, points: Sequence[int], curves: Mapping[str, Sequence[float]]) -> None:
+    figure, axes = pyplot.subplots(figsize=(6, 3), layout="constrained")
+    for (way, values), colour in zip(curves.items(), (_OURS, _THEIRS), strict=True):
+        axes.plot(
+            [max(1, at) for at in points],
+            [value / values[0] for value in values],
+            marker="o", color=colour, label="in" if way == "produce" else "out",
+        )  # fmt: skip
+    axes.set_xscale("log")
+    axes.set_ylim(bottom=0)
+    axes.axhline(0.8, color="#999999", linewidth=0.8, linestyle=":")
+    axes.set_xlabel(curve)
+    axes.set_ylabel("rate, of the first")
+    axes.legend(frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    _save(figure, f"growth-{curve}")
+
+
+def _save(figure: Figure, name: str) -> None:
     _PICTURES.mkdir(parents=True, exist_ok=True)
     for kind in ("svg", "png"):
         metadata = {"Date": None} if kind == "svg" else None
-        figure.savefig(_PICTURES / f"{workload}.{kind}", dpi=110, metadata=metadata)
+        figure.savefig(_PICTURES / f"{name}.{kind}", dpi=110, metadata=metadata)
     pyplot.close(figure)
 
 
