@@ -17,6 +17,9 @@ FSYNC  ?=
 EXAMPLES ?= 10000
 SECONDS  ?= 60
 
+# Compiling yak takes twice as long as starting it: once is enough, whatever a shell says.
+unexport PYTHONDONTWRITEBYTECODE
+
 OPTIONS = $(if $(SEED),--seed $(SEED)) $(if $(FSYNC),--fsync $(FSYNC))
 SOURCES := yak tests scripts bench
 

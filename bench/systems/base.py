@@ -79,6 +79,7 @@ def processes(directory: Path, commands: Sequence[Sequence[str]]) -> Iterator[li
     """Run these, their outputs in `directory`; ended by their pids."""
     running: list[subprocess.Popen[bytes]] = []
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    env.pop("PYTHONDONTWRITEBYTECODE", None)  # as users have it: compiled once
     try:
         for number, argv in enumerate(commands):
             with (directory / f"server-{number}.log").open("wb") as log:
