@@ -283,7 +283,13 @@ class Broker:
             if self._timer is not None:
                 self._timer.cancel()
             self._timer_at = deadline
-            self._timer = self.loop.call_later(deadline - now, self._tell, e.Tick())
+            self._timer = self.loop.call_later(deadline - now, self._time_has_come)
+
+    def _time_has_come(self) -> None:
+        """A turn at once: by way of `_tell` an idle broker's loop would go round twice."""
+        self._inbox.append(e.Tick())
+        if not self._turn_due:
+            self._turn()
 
     def _begin_sync(self) -> None:
         """Sync what was appended, unless a sync runs: then the next one takes it."""

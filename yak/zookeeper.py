@@ -48,7 +48,7 @@ from yak.storage.disk import OsDisk
 from yak.storage.story import Story, StoryHandler
 
 #: Time passes for the core this often at least, in seconds.
-TICK_S: Final = 0.05
+TICK_S: Final = 0.1
 #: How long connections may take to end when the process stops.
 GRACE_S: Final = 1.0
 #: A probe connects and waits for an answer this long each; it is asked so many times, so far
@@ -184,25 +184,28 @@ class _Shell:
         with suppress(OSError):  # nobody reads it
             sys.stdout.write(f"listening on {address}\n")
             sys.stdout.flush()
+        self._tick_later()
         try:
-            await self._tick()
+            await self._stop.wait()
         finally:
-            self._stop.set()
             for probe in self._probes:
                 probe.cancel()
             await self.server.close(GRACE_S)
         self._check()
         self._tell("stopped", reason="asked to")
 
-    async def _tick(self) -> None:
-        """Let the core feel time pass, several times in each of its windows."""
+    def _tick_later(self) -> None:
+        """Let the core feel time pass, several times in each of its windows.
+
+        By a timer: a task that waits with a time-out is most of what an idle yak-zk would do.
+        """
         pause = min(TICK_S, self._core.window / 4)
-        while not self._stop.is_set():
-            try:
-                async with asyncio.timeout(pause):
-                    await self._stop.wait()
-            except TimeoutError:
-                self._do(self._core.tick)
+        asyncio.get_running_loop().call_later(pause, self._tick)
+
+    def _tick(self) -> None:
+        if not self._stop.is_set():
+            self._do(self._core.tick)
+            self._tick_later()
 
     # -- what the server tells --------------------------------------------------------------------
 

@@ -198,7 +198,10 @@ class Node:
         """When `act` has something to do again, if nothing happens before."""
         if self._has_more_to_apply():
             return float("-inf")
-        deadline = min(self._next_beat, self._reads.next_deadline())
+        deadline = self._reads.next_deadline()
+        leads = self._desk is not None or isinstance(self.role, Leader)
+        if leads or self._resigning is not None or deadline < float("inf"):
+            deadline = min(deadline, self._next_beat)  # an idle follower has nothing to look after
         if self.role is not None:
             deadline = min(deadline, self.role.next_deadline())
         if self._desk:
