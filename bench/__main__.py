@@ -16,6 +16,7 @@ import click
 
 from bench.contest import SYSTEMS, Plan, absent, run, say
 from bench.job import WORKLOADS
+from bench.meter import WARM_BYTES, warm_memory
 
 _LIBRARIES = ("msgspec", "uvloop", "confluent-kafka", "aiokafka", "redis", "hiredis", "nats-py")
 #: Says to the process itself that it is in a namespace of its own.
@@ -38,6 +39,7 @@ def main(names: tuple[str, ...], rounds: int, scale: float, out: Path, *, peers:
         known = ", ".join(one.name for one in WORKLOADS)
         raise click.BadParameter(f"no workload {', '.join(sorted(unknown))}; there are {known}")
     chosen = [one for one in WORKLOADS if not names or one.name in names]
+    warm_memory(WARM_BYTES)
     rows = run(chosen, Plan(rounds, scale, peers))
     out.parent.mkdir(parents=True, exist_ok=True)
     document = {"about": _about(rounds, scale), "rows": rows}

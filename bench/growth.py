@@ -26,7 +26,7 @@ from typing import Any, Final
 import click
 
 from bench.contest import say, start_client, wait_client
-from bench.meter import Meter, memory_mib
+from bench.meter import WARM_BYTES, Meter, memory_mib, warm_memory
 from bench.systems.yak import RunningYak, Yak
 from yak import Admin
 
@@ -57,6 +57,7 @@ Row = dict[str, Any]
 )
 def main(rounds: int, scale: float, only: tuple[str, ...], out: Path) -> None:
     """Measure what more of everything costs."""
+    warm_memory(WARM_BYTES)
     rows = []
     for curve, points in POINTS.items():
         if only and curve not in only:

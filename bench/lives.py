@@ -26,21 +26,22 @@ import click
 
 from bench.contest import SYSTEMS, absent, say, start_client, wait_client
 from bench.job import Job
-from bench.meter import cpu_seconds, memory_mib
+from bench.meter import WARM_BYTES, cpu_seconds, memory_mib, warm_memory
 from bench.systems.base import free_ports, processes, wait_for
 from bench.systems.yak import BROKERS, RunningYak, bootstrap_of, commands, in_sync
-from yak import Producer
+from yak import Admin, Producer
 
 #: How long an idle cluster is looked at, in seconds.
-IDLE_S: Final = 20.0
+IDLE_S: Final = 15.0
 #: A client of kill and freeze sends for so long, and so many a second.
 GAP_S: Final = 16
 GAP_RATE: Final = 200
 #: When the leader is hit, and for how long it is frozen, in seconds.
 HIT_AFTER_S: Final = 3.0
 FROZEN_S: Final = 8.0
-#: What the producer beside a catch-up sends, of 1 KB each.
-ASIDE_RECORDS: Final = 500_000
+#: What the producer beside a catch-up sends before, and at most meanwhile, of 1 KB each.
+CALM_RECORDS: Final = 300_000
+ASIDE_RECORDS: Final = 10_000_000
 
 Row = dict[str, Any]
 
@@ -70,6 +71,7 @@ def main(rounds: int, megabytes: int, only: tuple[str, ...], out: Path, *, peers
         "catch-up by log": lambda _: catch_up(megabytes, wiped=False),
         "catch-up by copy": lambda _: catch_up(megabytes, wiped=True),
     }
+    warm_memory(WARM_BYTES)
     rows = []
     for life, measure in lives.items():
         if only and life not in only:
@@ -156,37 +158,52 @@ def restart(megabytes: int) -> Row:
 
 
 def catch_up(megabytes: int, *, wiped: bool) -> Row:
-    """Broker 3 is away while a log grows; then it comes back, and a producer goes on meanwhile."""
+    """Broker 3 is away while a log grows; then it comes back, and a producer goes on meanwhile.
+
+    Until it is in sync it has copied what was written while it was away and meanwhile.  What the
+    producer keeps is of its rate while all three were in sync.
+    """
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         directory, ports = Path(name), free_ports(len(BROKERS) + 1)
         bootstrap = bootstrap_of(ports)
-        retain = ["--oplog-retain-bytes", str(2 * megabytes * 1_000_000)]
+        retain = ["--oplog-retain-bytes", str(4 * megabytes * 1_000_000)]
         argv = commands(directory, ports, "never")
         argv = [argv[0], *([*one, *retain] for one in argv[1:])]
         with processes(directory, argv) as pids:
             wait_for(lambda: in_sync(bootstrap, BROKERS), "three in sync", directory)
+            running = RunningYak(pids[:3], bootstrap)
+            job = Job("produce", "aside", CALM_RECORDS, size=1000)
+            running.make_topic(job)
+            calm = wait_client(start_client(running.client("send_many", job)))
             os.kill(pids[3], signal.SIGTERM)
             wait_for(lambda: in_sync(bootstrap, BROKERS[:2]), "two in sync", directory)
             _fill(bootstrap, megabytes)
-            running = RunningYak(pids[:3], bootstrap)
-            job = Job("produce", "aside", ASIDE_RECORDS, size=1000)
-            running.make_topic(job)
-            calm = wait_client(start_client(running.client("send_many", job)))
             if wiped:
                 shutil.rmtree(directory / "broker-3")
+            job = Job("produce", "aside", ASIDE_RECORDS, size=1000)
             producing = start_client(running.client("send_many", job))
-            began = time.monotonic()
-            with processes(directory, [argv[3]]):
-                wait_for(lambda: in_sync(bootstrap, BROKERS), "three in sync", directory)
-                seconds = time.monotonic() - began
-                busy = wait_client(producing)
-            rates = [one["records"] / one["seconds"] for one in (busy, calm)]
+            try:
+                wait_for(lambda: _end(bootstrap) > CALM_RECORDS + 2, "it produces", directory)
+                before, began = _end(bootstrap), time.monotonic()
+                with processes(directory, [argv[3]]):
+                    wait_for(lambda: in_sync(bootstrap, BROKERS), "three in sync", directory)
+                    seconds = time.monotonic() - began
+                    meanwhile = _end(bootstrap) - before
+            finally:
+                producing.kill()
+                producing.wait()
             return {
                 "megabytes": megabytes,
                 "seconds": round(seconds, 3),
-                "mb_per_second": round(megabytes / seconds, 1),
-                "producers_keep": round(rates[0] / rates[1], 3),
+                "mb_per_second": round((megabytes + meanwhile / 1000) / seconds, 1),
+                "producers_keep": round(meanwhile / seconds * calm["seconds"] / calm["records"], 3),
             }
+
+
+def _end(bootstrap: str) -> int:
+    """How many records `aside` has."""
+    with Admin(bootstrap) as admin:
+        return sum(one.high_watermark for one in admin.topic("aside").partitions)
 
 
 def _fill(bootstrap: str, megabytes: int) -> None:
