@@ -51,6 +51,7 @@ from yak.protocol import RequestDecoder
 from yak.storage.chunk import parse_chunk
 from yak.storage.data_dir import DataDir, read_boot_id
 from yak.storage.disk import SHORTAGES, Buffer, OsDisk
+from yak.storage.findings import SUSPICIONS
 from yak.storage.store import Recovered, Store
 from yak.storage.story import Story, StoryHandler
 from yak.version import VERSION
@@ -105,6 +106,8 @@ class Broker:
         #: After `stopped`: it goes on in another life.
         self.begins_anew = False
         self._started = time.monotonic()
+        #: Our disk may lack something: so we found it, or so says yak-zk.
+        self._suspect = recovered.state != "whole"
         self._inbox: list[e.Event] = []
         #: Who wants to be told of much.  Invariant: the first one's turn is due, unless empty.
         self._descriptions: deque[tuple[ServerConnection, e.Asked]] = deque()
@@ -207,12 +210,28 @@ class Broker:
     def _viewed(self, view: m.ClusterView, joined: bool) -> None:  # noqa: FBT001 -- a callback's signature
         if self.stopped.is_set():
             return  # what stopped us has marked the disk, and this join did not tell of that yet
+        self._tell_of_our_disk(view)
         self.store.segment_bytes = view.settings.oplog_segment_bytes
         if joined:
             self._recorded()
             self._tell(e.Joined(view))
         else:
             self._tell(e.ViewChanged(view))
+
+    def _tell_of_our_disk(self, view: m.ClusterView) -> None:
+        """Whether yak-zk holds it for whole: that it does not, and that it does again."""
+        me = self.config.id
+        state = next((one.state for one in view.brokers if one.id == me), "whole")
+        if state != "whole" and not self._suspect:
+            self._suspect = True
+            if not self.story.found.is_open(*SUSPICIONS):
+                what = (
+                    "another disk than before, an emptied one, or not mended since an earlier start"
+                )
+                self.story.tell("not_whole", state=state, reason=f"yak-zk says so: {what}")
+        elif state == "whole" and me in view.isr and self._suspect:
+            self._suspect = False
+            self.story.tell("whole_again", reason="all that the leader has is here, and in sync")
 
     def _recorded(self) -> None:
         """yak-zk has recorded in what state our log is; the mark has done its work.
@@ -392,6 +411,14 @@ class Broker:
         self.failure = self.failure or fatal
         self.stopped.set()
 
+    def _uncaught(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """What must stop the process does so from a timer's callback, too."""
+        error = context.get("exception")
+        if isinstance(error, Fatal):
+            self._fail(error)
+        else:
+            loop.default_exception_handler(context)
+
     def close_files(self) -> None:
         """The orderly end: what was written is durable, and the run is marked as ended.
 
@@ -408,6 +435,7 @@ class Broker:
         """Listen, join, and go on until Stop, or until a reason to stop at once."""
         config = self.config
         decoder = RequestDecoder(m.BrokerRequest)
+        self.loop.set_exception_handler(self._uncaught)
         server = await Server.start(config.host, config.port, decoder, self, config.limits)
         self.carrier.server = server
         ready(server.address)
@@ -437,6 +465,7 @@ class Broker:
         finally:
             for task in (session, stopped, interval):
                 task.cancel()
+            self.carrier.close()
             self.link.close()
             in_order = self.failure is None and not self.begins_anew
             await server.close(CLOSE_GRACE_S if in_order else 0.0)
@@ -474,11 +503,15 @@ async def run(config: BrokerConfig) -> None:
     if config.oplog_retain_bytes is None:
         tenth = shutil.disk_usage(path).total // 10
         config = replace(config, oplog_retain_bytes=min(OPLOG_RETAIN_BYTES, tenth))
-    with StoryHandler.listening(story):
-        broker = await _live_once(config, disk, data_dir, story, boot_id)
-        while broker.begins_anew:
-            config = replace(config, port=broker.carrier.server.address.port)
-            broker = await _live_once(config, disk, data_dir, story, boot_id, say=False)
+    try:
+        with StoryHandler.listening(story):
+            broker = await _live_once(config, disk, data_dir, story, boot_id)
+            while broker.begins_anew:
+                config = replace(config, port=broker.carrier.server.address.port)
+                broker = await _live_once(config, disk, data_dir, story, boot_id, say=False)
+    except Fatal as fatal:
+        story.tell("failed", reason=fatal.message)
+        raise
     broker.close_files()
     story.tell("stopped", reason="asked to")
 
@@ -518,6 +551,7 @@ async def _live_once(
             reason=recovered.message,
             next=recovered.next,
             fsync=config.fsync,
+            **({"kept": recovered.kept} if recovered.kept else {}),
         )
         if say:
             sys.stdout.write(f"listening on {address}\n")

@@ -97,6 +97,13 @@ class Carrier:
         self._refused = False
         #: The core was told not to apply.
         self._stuck = False
+        self._closed = False
+
+    def close(self) -> None:
+        """Nothing is written from here on: the next life has other files of the same names."""
+        self._closed = True
+        if self._flush_due is not None:
+            self._flush_due.cancel()
 
     def carry_out(self, effects: list[e.Effect]) -> bool:
         """In their order; consecutive appends in one write.
@@ -129,6 +136,7 @@ class Carrier:
         except StorageError as error:
             self._tell(e.StorageFailed(error.message, self.store.next_index - 1))
             return False
+        self._log_taken()
         return True
 
     def _append_copied(self, effect: e.AppendCopied) -> bool:
@@ -139,7 +147,13 @@ class Carrier:
         except StorageError as error:
             self._tell(e.StorageFailed(error.message, self.store.next_index - 1))
             return False
+        self._log_taken()
         return True
+
+    def _log_taken(self) -> None:
+        """Whoever was told that the disk refuses is told when it does no longer."""
+        if self.story.found.is_open("refused"):
+            self.story.tell("storage_goes_on", end=self.store.next_index - 1)
 
     def _save_epoch(self, effect: e.SaveEpoch) -> bool:
         try:
@@ -265,13 +279,17 @@ class Carrier:
             self._hang_up(effect.conn, error.message)
 
     def _unreadable(self, error: StorageError) -> None:
-        """The core must know of bytes that are no longer what was written."""
+        """The core must know of bytes that are no longer what was written.
+
+        Where the disk does not give them at all, that is said once: each reader comes again.
+        """
         if error.damaged:
             self._tell(e.FileDamaged(error.message))
+        elif isinstance(error.__cause__, OSError) and not self.story.found.is_open("unreadable"):
+            self.story.tell("file_unreadable", reason=error.message)
 
     def _log_unreadable(self, conn: int, error: StorageError) -> None:
         """A follower cannot be served."""
-        self.story.tell("log_unreadable", reason=error.message)
         self._unreadable(error)
         self._hang_up(conn, error.message)
 
@@ -281,6 +299,7 @@ class Carrier:
             self.fetching.install(effect)
         except OSError as error:
             raise Fatal(f"the full copy cannot take its place: {error}; start again") from error
+        self.story.tell("copied", checkpoint=effect.index)
         self._restart(f"a full copy up to operation {effect.index} is complete")
 
     # -- effects on the disk ---------------------------------------------------------------------
@@ -300,6 +319,7 @@ class Carrier:
             if error.damaged:
                 # Begun without it, the next life cannot come this far and no further again.
                 self.data_dir.is_damaged()
+                self.story.tell("log_damaged", reason=error.message)
                 self._restart(f"its log is damaged: {error.message}")
                 return
             raise Fatal(
@@ -317,7 +337,7 @@ class Carrier:
         self._flush_soon()
 
     def _flush_soon(self) -> None:
-        if self._flush_due is None:
+        if self._flush_due is None and not self._closed:
             after = FLUSH_AGAIN_S if self._refused else FLUSH_S
             self._flush_due = self._loop.call_later(after, self._flush)
 
@@ -446,6 +466,7 @@ class Carrier:
         answer.connections = len(self.server.connections)
         answer.host, answer.port = self.server.address
         answer.fsync = self._fsync
+        answer.found = self.story.found.listed
         answer.version = VERSION
         answer.uptime_s = round(time.monotonic() - self._began, 3)
 

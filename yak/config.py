@@ -30,6 +30,11 @@ OPLOG_RETAIN_BYTES: Final = 1024 * MIB
 #: File descriptors that neither clients nor held files may take: those of a sync, of a checkpoint
 #: that is written or copied, and of connections to the leader and yak-zk, with as many to spare.
 RESERVED_DESCRIPTORS: Final = 32
+#: What a broker found wrong with its disk, and says in `status`: more than there are kinds of it
+#: (storage/findings.py), so that something else than the last one is there to be read.
+MAX_FINDINGS: Final = 20
+#: Of one of these: a path, a place in it, and what it means.
+MAX_FINDING_CHARS: Final = 1000
 #: A long poll ends after this at the latest, so that no client waits for ever by mistake.
 MAX_WAIT_MS: Final = 60_000
 

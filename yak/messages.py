@@ -462,6 +462,21 @@ class FollowerStatus(msgspec.Struct, kw_only=True):
     in_sync: bool
 
 
+class Finding(msgspec.Struct, kw_only=True):
+    """Something that a broker found wrong with its disk since it started.
+
+    time: ms; kind: see storage/findings.py; what: in words; times: how often it was met.
+    mended, how: when (ms) and by what; null and "" as long as it is not.
+    """
+
+    time: int
+    kind: str
+    what: str
+    times: int = 1
+    mended: int | None = None
+    how: str = ""
+
+
 class StatusAnswer(Answer, kw_only=True):
     """A broker's own view of itself.
 
@@ -496,6 +511,8 @@ class StatusAnswer(Answer, kw_only=True):
     uptime_s: float = 0.0
     #: This process's incarnation, by which yak-zk tells it from the one before.
     inc: str = ""
+    #: Also what is mended: until the process ends.
+    found: list[Finding] = msgspec.field(default_factory=list)
 
 
 class CopyOffer(msgspec.Struct, kw_only=True):

@@ -6,6 +6,8 @@ Read and proved by tests/support/logfiles.py, which knows the protocol's text an
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,7 +26,7 @@ from tests.support.logfiles import (
     split_segment,
     topic_bytes,
 )
-from tests.support.process import wait_until
+from tests.support.process import command, environment, wait_until
 from tests.support.wire import Fields, Wire, record, records
 
 
@@ -89,6 +91,18 @@ def test_every_line_proves_itself_and_all_before_it(lived_in: Cluster) -> None:
     assert log[0].fields["op"] == "lead"
     with pytest.raises(AssertionError, match="sum is not"):
         check_line(log[1].line, NO_SUM)
+
+
+def test_a_reader_that_leaves_is_no_error_of_yak_log(lived_in: Cluster) -> None:
+    """As `yak log | head -1`: quiet, and exit code 0."""
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "wb") as gone:
+        argv = [command("yak"), "log", str(lived_in.data_dir(1)), "--bodies"]
+        done = subprocess.run(
+            argv, stdout=gone, stderr=subprocess.PIPE, env=environment(), timeout=30, check=False
+        )
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_the_first_file_begins_with_its_header(lived_in: Cluster) -> None:

@@ -31,7 +31,7 @@ TOLD: Final = {
 }
 #: No disk fails in a long run, and no broker forgets what it had: these are anomalies.
 AMISS: Final = frozenset({
-    "storage_failed", "file_damaged", "flush_failed", "log_unreadable", "not_tidied",
+    "storage_failed", "file_damaged", "flush_failed", "file_unreadable", "not_tidied",
     "checkpoint_waits", "error", "critical",
 })  # fmt: skip
 

@@ -16,6 +16,7 @@ from yak.broker import Broker
 from yak.config import BrokerConfig, Settings
 from yak.core import events as e
 from yak.core import ops
+from yak.errors import Fatal
 from yak.messages import LogState
 from yak.model import Now
 from yak.storage.data_dir import DataDir
@@ -156,3 +157,18 @@ async def test_what_has_megabytes_is_described_to_one_after_the_other() -> None:
     async with asyncio.timeout(5):
         await all_told.wait()
     assert told == ["little", 0, 1, 2, 3]
+
+
+@pytest.mark.asyncio
+async def test_what_must_stop_a_broker_does_so_from_a_timer_too() -> None:
+    """As a partition's file that could neither be written nor be cut back: it was only logged."""
+    broker = new_broker(MemoryDisk())
+    reported: list[dict[str, Any]] = []
+    loop = cast("Any", SimpleNamespace(default_exception_handler=reported.append))
+    broker._uncaught(loop, {"exception": ValueError("a bug")})
+    assert broker.failure is None
+    assert len(reported) == 1
+    broker._uncaught(loop, {"exception": Fatal("the disk is gone")})
+    assert broker.failure is not None
+    assert broker.failure.message == "the disk is gone"
+    assert broker.stopped.is_set()

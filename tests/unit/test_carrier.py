@@ -316,3 +316,20 @@ async def test_a_follower_that_asks_for_the_sum_of_what_is_damaged_is_hung_up_on
     assert isinstance(damaged, e.FileDamaged)
     assert said == [damaged.message]
     assert "operation 1 cannot be read" in damaged.message
+
+
+@pytest.mark.asyncio
+async def test_a_life_that_is_over_writes_no_more() -> None:
+    """The next one has other files of the same names: a timer of the old one wrote into them."""
+    stage = Stage()
+    lead, topic = a_lead(1), a_topic(2)
+    stage.carrier.carry_out([e.AppendOp(lead), e.AppendOp(topic), a_batch(3, 100)])
+    batch = a_batch(3, 100).op
+    stage.carrier.carry_out([e.Apply([lead, topic, batch])])
+    due = stage.carrier._flush_due
+    assert due is not None
+    stage.carrier.close()
+    assert due.cancelled()
+    stage.carrier._flush_due = None
+    stage.carrier._flush_soon()
+    assert stage.carrier._flush_due is None

@@ -38,6 +38,7 @@ def run(actor: Coroutine[Any, Any, T]) -> T:
 
 def enter(load: Callable[[], click.Command], name: str) -> NoReturn:
     """Run a command to its end, and the process with it.  load: imports it, which takes time."""
+    out = sys.stdout
     try:
         outcome = load().main(prog_name=name, standalone_mode=False)
         code = outcome if isinstance(outcome, int) else 0
@@ -51,6 +52,10 @@ def enter(load: Callable[[], click.Command], name: str) -> NoReturn:
         code = say(e.message, e.exit_code)
     except YakError as e:
         code = say(f"{e} ({e.hint})" if e.hint else str(e), _FAILED)
+    except SystemExit:
+        if sys.stdout is out:
+            raise
+        sys.stdout, code = out, 0  # click put another in its place: whoever read it has left
     _leave(code)
 
 

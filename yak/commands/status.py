@@ -8,6 +8,11 @@
 
 behind: how long ago the follower last had all that the leader had, as the leader sees it.
 
+Below it, what a broker found wrong with its disk since it started, mended or not:
+
+    broker 3 found at 2026-11-22T09:41:00Z: torn: 12 bytes were cut from the log's end: …
+        mended at 2026-11-22T09:41:01Z: all that the leader has is here, and in sync
+
 Exit code 1 if no broker leads, so that scripts can wait for one.
 
 Not here: yak-zk's own view, which `--zk` adds in one line: why this broker leads.
@@ -15,12 +20,14 @@ Not here: yak-zk's own view, which `--zk` adds in one line: why this broker lead
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import click
 
 from yak.admin import Admin
 from yak.commands.options import ADDRESS, examples, option_bootstrap, option_json
 from yak.commands.output import Cell, echo_json, table
-from yak.messages import CoordinatorStatus
+from yak.messages import CoordinatorStatus, Finding
 from yak.net.reports import BrokerReport, ClusterReport
 
 
@@ -77,7 +84,25 @@ def _described(report: ClusterReport, coordinator: CoordinatorStatus | None) -> 
         "broker", "address", "role", "epoch", "in sync", "log end", "committed", "behind", "state",
     )  # fmt: skip
     lines.append(table(header, [_row(one, report) for one in report.brokers]))
+    for one in report.brokers:
+        for found in one.status.found if one.status is not None else ():
+            lines += _found(one.id, found)
     return "\n".join(lines)
+
+
+def _found(broker: int | None, found: Finding) -> list[str]:
+    times = f" ({found.times} times)" if found.times > 1 else ""
+    end = "not mended yet"
+    if found.mended is not None:
+        end = f"mended at {_when(found.mended)}: {found.how}"
+    return [
+        f"broker {broker} found at {_when(found.time)}: {found.kind}{times}: {found.what}",
+        f"    {end}",
+    ]
+
+
+def _when(ms: int) -> str:
+    return datetime.fromtimestamp(ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _row(one: BrokerReport, report: ClusterReport) -> list[Cell]:

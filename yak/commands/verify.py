@@ -28,6 +28,7 @@ from yak.commands.output import Cell, echo_json, many, table
 from yak.errors import Fatal
 from yak.net.loop_thread import LoopThread
 from yak.net.replicas import Replicas, compare_replicas
+from yak.storage import checkpoint as checkpoints
 from yak.storage.agreement import compare
 from yak.storage.audit import Audit, Fault, audit
 
@@ -70,8 +71,8 @@ def _data_directories(given: Sequence[Path]) -> list[Path]:
     """Those of brokers: given themselves, or in one that was given."""
     found: list[Path] = []
     for path in given:
-        inner = sorted(one.parent for one in path.glob("*/oplog") if one.is_dir())
-        if (path / "oplog").is_dir():
+        inner = sorted(one for one in path.glob("*") if _is_brokers(one))
+        if _is_brokers(path):
             found.append(path)
         elif inner:
             found += inner
@@ -81,6 +82,11 @@ def _data_directories(given: Sequence[Path]) -> list[Path]:
                 "data/broker-1, or ask a running cluster with --bootstrap"
             )
     return found
+
+
+def _is_brokers(path: Path) -> bool:
+    """By any part of it: another one may be missing."""
+    return any((path / part).exists() for part in ("oplog", "topics", checkpoints.FILE_NAME))
 
 
 def _verify_files(paths: Sequence[Path], *, as_json: bool) -> int:

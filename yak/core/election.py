@@ -61,17 +61,21 @@ def take_in(
     _check_cluster(document, request)
     _check_disk(request, live, connected=connected)
     known = Known(host=request.host, port=request.port, disk=request.disk)
+    before = document.brokers.get(request.broker, known)
     document = replace(document, brokers={**document.brokers, request.broker: known})
+    said = []
+    if before.disk != request.disk:
+        fields = {"broker": request.broker, "disk": request.disk, "before": before.disk}
+        said.append(Tell("other_disk", fields))
     suspect = _suspicion(document, request)
     if suspect is None:
-        return document, []
+        return document, said
     told = document.suspects.get(request.broker)
     document = replace(document, suspects={**document.suspects, request.broker: suspect})
-    if told is not None and (told.state, told.disk) == (suspect.state, suspect.disk):
-        return document, []
-    return document, [
-        Tell("not_whole", {"broker": request.broker, "state": suspect.state, "reason": suspect.why})
-    ]
+    if told is None or (told.state, told.disk) != (suspect.state, suspect.disk):
+        what = {"broker": request.broker, "state": suspect.state, "reason": suspect.why}
+        said.append(Tell("not_whole", what))
+    return document, said
 
 
 def _check_cluster(document: Document, request: m.Join) -> None:

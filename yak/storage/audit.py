@@ -4,8 +4,9 @@
                          do not fall, bodies have their crc, offsets have no gap
     of a partition file  bodies, offsets; and each batch is, byte for byte, the log's, as far as
                          the log still has it
-    of a checkpoint      its crc; that the log has its sum at its index, and reaches so far
-    of meta.json         its crc
+    of a checkpoint      its crc; that the log has its sum at its index, and reaches so far; that
+                         the partition files that it names are there, as long as it says
+    of meta.json         its crc; that it is there
 
 Rules:
 
@@ -19,7 +20,8 @@ Rules:
 * Of what the log does not have any more, a partition file's lines are proved by one another, where
   they follow each other: else by their index, offset, size and crc alone.
 * A broker that runs may write, cut, trim and delete meanwhile: its partition files are read as far
-  as they reached before its log was read, and a file that is gone is passed over.
+  as they reached before its log was read, and a file that is gone is passed over; not one that the
+  checkpoint names, unless it lies in the trash, or the checkpoint is another one by now.
 
 What several brokers' files say together is agreement.py's.  It mends nothing.  Log and partition
 files are proved by one another, hence more than 400 lines.
@@ -45,7 +47,7 @@ from yak.model import TopicPartition
 from yak.storage import checkpoint as checkpoints
 from yak.storage.chunk import sum_of
 from yak.storage.copy import INSTALLING
-from yak.storage.data_dir import check_json
+from yak.storage.data_dir import DAMAGED, check_json
 from yak.storage.faults import Damaged
 from yak.storage.segment import Header, Segment, file_name, first_of
 
@@ -94,7 +96,7 @@ class Audit:
     places: of each file of the log: (its first index, its path, the positions of its lines).
     epochs: of each operation.  leads: epoch -> (broker, index).  shown: the highest index that a
     partition file or the checkpoint holds.  size: bytes that were read.
-    named: of each partition file, the bytes that the checkpoint names.
+    named: of each partition file that was not read yet, the bytes that the checkpoint names.
     torn: what is said of the log's end, where it is not whole, or of a copy that waits for the next
     start; no fault.
     """
@@ -147,6 +149,7 @@ def audit(path: Path) -> Audit:
     _audit_checkpoint(found, checkpoint)
     for where, files in sizes.items():
         _audit_partition(found, where, files)
+    _audit_missing(found, checkpoint)
     return found
 
 
@@ -178,11 +181,14 @@ def _partition_files(topics: Path) -> dict[TopicPartition, list[_File]]:
 def _audit_meta(found: Audit) -> None:
     path = found.path / "meta.json"
     data = _read(found, path)
+    if data is None:
+        if found.path.parent.name != DAMAGED:  # what a broker set aside never had one
+            found.faults.append(Fault(str(path), "it is not there; a start is refused", []))
+        return
     try:
-        check_json(data or b"")
+        check_json(data)
     except ValueError as e:
-        if data is not None:
-            found.faults.append(Fault(str(path), str(e), [shown(data[-200:])]))
+        found.faults.append(Fault(str(path), str(e), [shown(data[-200:])]))
 
 
 # -- one broker's log -----------------------------------------------------------------------------
@@ -329,7 +335,7 @@ def _audit_checkpoint(found: Audit, data: bytes | None) -> None:
     for row in checkpoint.partitions:
         for one in row.segments:
             found.named[f"{row.topic}/{row.partition}/{file_name(one.first)}"] = one.size
-    if found.places and not found.faults and checkpoint.index >= found.next:
+    if not found.faults and checkpoint.index >= found.next:
         what = f"it is at operation {checkpoint.index}, but the log ends at {found.next - 1}"
         found.faults.append(Fault(str(path), what, []))
     stated = found.sum_at(checkpoint.index)
@@ -342,20 +348,41 @@ def _audit_partition(found: Audit, where: TopicPartition, files: Sequence[_File]
     offset = index = -1
     for number, (first, path, size, inode) in enumerate(files, 1):
         data = _read(found, path, size, inode)
-        if not data:
+        if data is None:
             continue
-        found.files[f"{where[0]}/{where[1]}/{path.name}"] = path
+        name = f"{where[0]}/{where[1]}/{path.name}"
+        named = found.named.pop(name, 0)
+        if not data and not named:
+            continue
+        found.files[name] = path
         if offset not in (-1, first):
             what = f"it begins with offset {first} where {offset} is next"
             found.faults.append(Fault(str(path), what, []))
-        name = f"{where[0]}/{where[1]}/{path.name}"
         offset, index, fault = _walk_file(found, where, path, data, first, index)
-        if fault is not None and fault.what == CUT_OFF and len(data) <= found.named.get(name, 0):
+        if fault is not None and fault.what == CUT_OFF and len(data) <= named:
             fault = fault._replace(what=SHORT)
+        elif fault is None and len(data) < named:
+            what = f"it has {len(data)} bytes, fewer than the {named} that the checkpoint names"
+            fault = Fault(str(path), what, [])
         torn = number == len(files) and fault is not None and fault.what == CUT_OFF
         if fault is not None and not torn:
             found.faults.append(fault)
     found.shown = max(found.shown, index)
+
+
+def _audit_missing(found: Audit, checkpoint: bytes | None) -> None:
+    """Files that the checkpoint names, and that were neither read nor freed since."""
+    missing = [name for name in found.named if not _is_elsewhere(found.path, name)]
+    if missing and _read(found, found.path / checkpoints.FILE_NAME) == checkpoint:
+        for name in missing:
+            what = f"it is not there; the checkpoint names {found.named[name]} bytes of it"
+            found.faults.append(Fault(str(found.path / "topics" / name), what, []))
+
+
+def _is_elsewhere(path: Path, name: str) -> bool:
+    """Whether it lies in the trash, or came back from there."""
+    freed = any(any((path / "trash").glob(f"*/{kind}/{name}")) for kind in ("segment", "topic"))
+    return freed or (path / "topics" / name).exists()
 
 
 def _walk_file(

@@ -47,12 +47,16 @@ from yak.storage.disk import SHORTAGES, Disk
 from yak.storage.faults import StorageError
 
 FORMAT: Final = 1
+#: In a data directory: what was damaged, in numbered directories.
+DAMAGED: Final = "damaged"
 _CRC_TAIL_BYTES: Final = len(b',\n  "crc": "00000000"\n}\n')
 
 Kind: TypeAlias = Literal["broker", "zookeeper"]
 
 #: How much may be missing, from nothing to anything.
 _SEVERITY: Final[tuple[LogState, ...]] = ("whole", "torn", "unclean", "damaged")
+#: What only yak's directories hold; without meta.json, which was lost then.
+_OURS: Final = frozenset({"oplog", "checkpoint.json", "state.json"})
 #: What may lie in a directory that is not yet yak's: a mount point's own, and what a first
 #: start leaves that was killed before it wrote meta.json.
 _HARMLESS: Final = frozenset({"lost+found", "lock", "meta.json.tmp"})
@@ -292,6 +296,13 @@ def _prepare(disk: Disk, path: str) -> None:
     names = disk.listdir(path)
     foreign = [name for name in names if name not in _HARMLESS]
     if foreign and "meta.json" not in names:
+        lost = sorted(_OURS.intersection(foreign))
+        if lost:
+            raise Fatal(
+                f"data directory {path}: meta.json is gone, though {lost[0]} is there; copy it "
+                "back from a backup, or keep this directory elsewhere and start with an empty one: "
+                "a broker is filled by the leader then, and yak-zk waits for `yak zk adopt`"
+            )
         raise Fatal(
             f"data directory {path}: there is no meta.json in it, but {foreign[0]!r}, so it is "
             "not yak's; give an empty or a new directory with --data-dir"

@@ -25,14 +25,12 @@ from yak.messages import LogState
 from yak.storage import checkpoint as checkpoints
 from yak.storage.checkpoint import Checkpoint
 from yak.storage.copy import finish_install
-from yak.storage.data_dir import DataDir
+from yak.storage.data_dir import DAMAGED, DataDir
 from yak.storage.disk import Disk
 from yak.storage.faults import Damaged
 from yak.storage.restore import Restoration
 from yak.storage.scan import Point, Scan, scan
 
-#: In a data directory: what was damaged, in numbered directories.
-DAMAGED: Final = "damaged"
 _PARTS: Final = ("oplog", "topics", "trash", checkpoints.FILE_NAME)
 
 
@@ -40,7 +38,7 @@ class Found(NamedTuple):
     """What is there, once all steps are done.
 
     state: as the broker joins; message: why, if it is not whole.  restored: State at the
-    checkpoint.
+    checkpoint.  kept: the directories with files that this start, or earlier ones, set aside.
     """
 
     state: LogState
@@ -48,6 +46,7 @@ class Found(NamedTuple):
     log: Scan
     checkpoint: Checkpoint | None
     restored: State
+    kept: tuple[str, ...] = ()
 
 
 def recover(disk: Disk, data_dir: DataDir) -> Found:
@@ -56,17 +55,22 @@ def recover(disk: Disk, data_dir: DataDir) -> Found:
     try:
         if finish_install(disk, path):
             data_dir.rewritten()
+        message = ""
         if data_dir.meta.set_aside:
-            _set_aside(disk, data_dir)
+            message = _filled(_set_aside(disk, data_dir), "found while it ran")
         try:
-            return _put_in_order(disk, data_dir)
+            found = _put_in_order(disk, data_dir)
         except Damaged as e:
             data_dir.is_damaged()
-            kept = _set_aside(disk, data_dir)
+            message = _filled(_set_aside(disk, data_dir), str(e))
             found = _put_in_order(disk, data_dir)
-            return found._replace(message=f"damaged, kept in {kept}: {e}")
+        return found._replace(message=message or found.message, kept=_kept(disk, path))
     except OSError as e:
         raise Fatal(f"data directory {path}: {e}; look at the disk, then start again") from e
+
+
+def _filled(kept: str, what: str) -> str:
+    return f"damaged, kept in {kept}: {what}; this broker begins empty, and the leader fills it"
 
 
 def _put_in_order(disk: Disk, data_dir: DataDir) -> Found:
@@ -85,14 +89,25 @@ def _put_in_order(disk: Disk, data_dir: DataDir) -> Found:
     restoration.carry_out()
     if restoration.damage:
         raise Damaged(f"{path}/{checkpoints.FILE_NAME}", 0, restoration.damage)
-    log.cut(disk, rewrite_from=data_dir.rewrite_from)
+    again = data_dir.rewrite_from
+    log.cut(disk, rewrite_from=again)
     data_dir.rewritten()
-    if data_dir.state != "whole" and not reason:
-        reason = f"an earlier stop left this disk {data_dir.state}, and yak-zk has not recorded it"
+    if again is not None and not reason:
+        reason = f"a sync failed before: the log was written again from operation {again} on"
+    elif data_dir.state != "whole" and not reason:
+        reason = _left(data_dir)
     elif log.cut_bytes:
         reason = f"{log.cut_bytes} bytes were cut from the log's end: {reason}"
     restored = restore(checkpoint.state) if checkpoint else State()
     return Found(data_dir.state, reason, log, checkpoint, restored)
+
+
+def _left(data_dir: DataDir) -> str:
+    """Why it is suspect, though nothing was found just now."""
+    last = data_dir.meta.running
+    if data_dir.state == "unclean" and last is not None:
+        return f"the machine stopped under it (fsync={last.fsync}): the end may be missing"
+    return f"an earlier stop left this disk {data_dir.state}, and yak-zk has not recorded it"
 
 
 def _scan_log(disk: Disk, data_dir: DataDir, checkpoint: Checkpoint | None) -> Scan:
@@ -113,6 +128,12 @@ def _scan_log(disk: Disk, data_dir: DataDir, checkpoint: Checkpoint | None) -> S
     return found
 
 
+def _kept(disk: Disk, path: str) -> tuple[str, ...]:
+    home = f"{path}/{DAMAGED}"
+    names = disk.listdir(home) if disk.is_dir(home) else []
+    return tuple(f"{home}/{name}" for name in names)
+
+
 def _set_aside(disk: Disk, data_dir: DataDir) -> str:
     """Move the log, the partition files and the checkpoint out of the way; where to."""
     home = f"{data_dir.path}/{DAMAGED}"
@@ -129,4 +150,4 @@ def _set_aside(disk: Disk, data_dir: DataDir) -> str:
     for directory in (target, home, data_dir.path) if parts else (home, data_dir.path):
         disk.sync_dir(directory)
     data_dir.was_set_aside()
-    return target
+    return target if parts else f"{home}/{number - 1}"

@@ -74,7 +74,7 @@ class Recovered(NamedTuple):
     """What a start found.  state: as the broker joins; message: why, if it is not whole.
 
     next: the log's next index.  end_epoch, time (ms): of its last operation, 0 where there is
-    none.  restored: State at the checkpoint.
+    none.  restored: State at the checkpoint.  kept: directories with files that were damaged.
     """
 
     state: LogState
@@ -85,6 +85,7 @@ class Recovered(NamedTuple):
     sum: str
     time: int
     restored: State
+    kept: tuple[str, ...]
 
 
 class Store:
@@ -128,7 +129,7 @@ class Store:
         if found.checkpoint is not None:
             store._restore(found.checkpoint)
         end = (log.next_index, found.log.epoch, list(log.epochs), log.sum, time)
-        return store, Recovered(found.state, found.message, *end, found.restored)
+        return store, Recovered(found.state, found.message, *end, found.restored, found.kept)
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         """The partitions as they were; their files were put back to it."""

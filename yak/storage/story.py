@@ -9,6 +9,7 @@ Rules:
   Words stand bare where they can; what has a space, a quote or a `=` in it is JSON.
 * The file is bounded: over MAX_FILE_BYTES it becomes events.1.jsonl, and the one before goes.
 * Telling never fails: a full disk or a closed stream loses the line, not the process.
+* `found` hears all of it, and keeps for `status` what was wrong with the disk (findings.py).
 
 It does not filter, and does not read its files.
 """
@@ -26,6 +27,7 @@ from typing import Any, Final, TextIO
 import msgspec
 
 from yak.storage.disk import Disk, OsDisk, append_all
+from yak.storage.findings import Findings
 
 #: Some 30,000 events; with the file before it, days of a restless cluster.
 MAX_FILE_BYTES: Final = 4 * 1024 * 1024
@@ -55,10 +57,12 @@ class Story:
         self._stream = None if quiet else stream
         self._disk = disk or OsDisk(max_open_files=1)
         self._wall = wall
+        self.found = Findings()
 
     def tell(self, event: str, /, **fields: Any) -> None:
         """Something happened.  fields: what JSON can hold; anything else as its text."""
         time_ms = int(self._wall() * 1000)
+        self.found.hear(time_ms, event, fields)
         if self._stream is not None:
             with suppress(OSError, ValueError):  # closed, or its reader is gone
                 self._stream.write(_line(time_ms, self._process, event, fields))

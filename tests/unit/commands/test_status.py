@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from types import TracebackType
 
+import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
@@ -89,6 +90,28 @@ def test_a_table_for_people(monkeypatch: pytest.MonkeyPatch) -> None:
         "     2  h:2      leader        3  yes           61         60  -       whole",
         "     3  h:3      follower      3  yes           59         60  7 ms    whole",
     ]
+
+
+def test_what_was_found_on_a_disk_is_shown_below(monkeypatch: pytest.MonkeyPatch) -> None:
+    second = 1763800000000
+    mended = m.Finding(
+        time=second, kind="torn", what="2 bytes", mended=second + 2999, how="in sync"
+    )
+    now = m.Finding(time=second, kind="refused", what="No space left", times=3)
+    word = msgspec.structs.replace(_word(3, "follower"), found=[mended, now])
+    report = ClusterReport(
+        cluster="c", epoch=3, leader=2, isr=[2, 3],
+        brokers=[BrokerReport(id=3, address=Address("h", 3), status=word)],
+    )  # fmt: skip
+    monkeypatch.setattr(_Admin, "status", lambda _: report)
+    assert _run(monkeypatch).stdout.splitlines()[3:] == [
+        "broker 3 found at 2025-11-22T08:26:40Z: torn: 2 bytes",
+        "    mended at 2025-11-22T08:26:42Z: in sync",
+        "broker 3 found at 2025-11-22T08:26:40Z: refused (3 times): No space left",
+        "    not mended yet",
+    ]
+    shown = json.loads(_run(monkeypatch, "--json").stdout)["brokers"][0]["status"]["found"]
+    assert [one["kind"] for one in shown] == ["torn", "refused"]
 
 
 def test_yak_zk_says_why(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,8 +9,10 @@ import pytest
 
 from tests.support.annals import annals
 from tests.support.store_life import Life
-from yak.storage.audit import audit
+from yak.storage import audit as audits
+from yak.storage.audit import SHORT, audit
 from yak.storage.checkpoint import FILE_NAME, decode, encode
+from yak.storage.chunk import walk
 from yak.storage.disk import OsDisk
 
 OPERATIONS = 60
@@ -132,3 +134,74 @@ def test_a_partition_that_was_being_written_is_no_fault_but_for_what_comes_behin
             path.write_bytes(good[:size])
             assert bool(audit(home).faults) is not is_last, (path, size)
         path.write_bytes(good)
+
+
+def a_named_file(home: Path) -> tuple[Path, int]:
+    """A partition's file that the checkpoint names, and its size there."""
+    data = (home / FILE_NAME).read_bytes()
+    rows = decode(data, FILE_NAME).partitions
+    named = [
+        (home / "topics" / row.topic / str(row.partition) / f"{one.first:020}.jsonl", one.size)
+        for row in rows
+        for one in row.segments
+    ]
+    return max(named, key=lambda found: found[1])
+
+
+def test_a_file_that_the_checkpoint_names_is_there_as_long_as_it_says(tmp_path: Path) -> None:
+    """Also where it ends between two batches, and would be whole by itself."""
+    home = lived(tmp_path / "b", checkpoint_at=OPERATIONS)
+    path, size = a_named_file(home)
+    whole = path.read_bytes()
+    *_, last = (step.start for step in walk(whole, whole.index(b"\n") + 1))  # a batch begins here
+    for kept in (0, last):
+        path.write_bytes(whole[:kept])
+        whats = [fault.what for fault in audit(home).faults if str(path) in fault.where]
+        assert len(whats) == 1, (kept, whats)
+        expected = f"fewer than the {size} that the checkpoint names" if kept else SHORT
+        assert expected in whats[0]
+    path.unlink()
+    (fault,) = audit(home).faults
+    assert (fault.where, fault.what.partition(";")[0]) == (str(path), "it is not there")
+
+
+def test_a_file_that_was_freed_since_the_checkpoint_is_in_the_trash(tmp_path: Path) -> None:
+    home = lived(tmp_path / "b", checkpoint_at=OPERATIONS)
+    path, _ = a_named_file(home)
+    for kind in ("segment", "topic"):
+        freed = home / "trash" / "61" / kind / path.relative_to(home / "topics")
+        freed.parent.mkdir(parents=True)
+        path.rename(freed)
+        assert audit(home).faults == []
+        freed.rename(path)
+
+
+def test_a_file_that_goes_while_a_checkpoint_is_made_is_no_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = lived(tmp_path / "b", checkpoint_at=OPERATIONS)
+    a_named_file(home)[0].unlink()
+    assert audit(home).faults
+    reads = audits._read
+
+    def read(found: audits.Audit, path: Path, *more: int | None) -> bytes | None:
+        data = reads(found, path, *more)  # type: ignore[arg-type]  # handed through
+        if path.name == FILE_NAME:
+            path.write_bytes((data or b"") + b" ")  # another one each time
+        return data
+
+    monkeypatch.setattr(audits, "_read", read)
+    assert not any("it is not there" in fault.what for fault in audit(home).faults)
+
+
+def test_a_meta_json_that_is_gone_is_a_fault_but_not_among_what_was_set_aside(
+    tmp_path: Path,
+) -> None:
+    home = lived(tmp_path / "b", checkpoint_at=OPERATIONS)
+    (home / "meta.json").unlink()
+    (fault,) = audit(home).faults
+    assert fault.where == str(home / "meta.json")
+    aside = tmp_path / "damaged" / "1"
+    aside.parent.mkdir()
+    home.rename(aside)
+    assert audit(aside).faults == []
