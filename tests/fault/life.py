@@ -11,6 +11,7 @@ are the same bytes.  Directories are mounts of their own where a test asks for i
 from __future__ import annotations
 
 import contextlib
+import json
 import time
 import uuid
 from collections.abc import Sequence
@@ -121,6 +122,25 @@ class Life:
         wait_until(
             lambda: any(word in process.stderr() for word in words), f"broker {broker}: {words}"
         )
+
+    def found(self, broker: int, kind: str) -> dict[str, Any]:
+        """What the broker's status says of this kind of trouble with its disk, once mended."""
+
+        def look() -> dict[str, Any] | None:
+            seen = self.cluster.status(broker)
+            for one in seen["found"] if seen is not None else ():
+                if one["kind"] == kind and one["mended"] is not None:
+                    return dict(one)
+            return None
+
+        found = wait_until(look, lambda: f"{kind!r} mended: {self.cluster.status(broker)}")
+        assert found is not None
+        return found
+
+    def events(self, broker: int) -> list[dict[str, Any]]:
+        """A broker's events.jsonl."""
+        path = self.cluster.data_dir(broker) / "events.jsonl"
+        return [json.loads(line) for line in path.read_bytes().splitlines()]
 
     def whole(self) -> float:
         """Until all are in sync, and writers are answered; how long that took."""

@@ -45,6 +45,8 @@ def test_a_full_disk_of_one_broker(tmp_path: Path, whose: Whose) -> None:
         life.check()
         assert life.cluster.brokers[victim].pid == pid
         assert life.cluster.brokers[victim].running
+        assert "No space left" in life.found(victim, "refused")["what"]
+        assert any(one["event"] == "storage_goes_on" for one in life.events(victim))
 
 
 @needs_strace
@@ -57,6 +59,8 @@ def test_a_sync_that_fails_ends_the_broker(tmp_path: Path, whose: Whose) -> None
         with Injected(process.pid, SYNCS, "error=EIO"):
             assert process.wait() != 0
         assert "refused to sync" in process.stderr()
+        last = life.events(victim)[-1]
+        assert (last["event"], "refused to sync" in last["reason"]) == ("failed", True), last
         meta = json.loads((life.cluster.data_dir(victim) / "meta.json").read_text())
         assert meta["suspect"] == "unclean", meta
         assert meta["rewrite_from"], meta
@@ -64,6 +68,7 @@ def test_a_sync_that_fails_ends_the_broker(tmp_path: Path, whose: Whose) -> None
         life.cluster.start(victim)
         life.whole()
         assert "state=unclean" in life.cluster.brokers[victim].stderr()
+        assert "a sync failed before" in life.found(victim, "unclean")["what"]
         life.check()
 
 
@@ -141,6 +146,8 @@ def test_the_power_of_one_after_the_other_is_cut(tmp_path: Path, fsync: str) -> 
             life.whole()
             said = life.cluster.brokers[victim].stderr()
             assert ("state=unclean" in said) is (fsync == "never") or "state=torn" in said, said
+            if "state=unclean" in said:
+                assert "fsync=never" in life.found(victim, "unclean")["what"]
         life.check()
 
 

@@ -2,7 +2,7 @@
 
 "Torn" is what a crash in the middle of a write leaves: the last operation is not whole.
 "Damaged" is everything else: there the broker says what and where, keeps the files aside, and
-is filled by the leader.
+is filled by the leader.  One kind after the other, and how each is told: test_told.py.
 """
 
 from __future__ import annotations
@@ -109,33 +109,10 @@ def test_damage_in_the_middle_is_never_cut(cluster: Cluster) -> None:
     check_filled(cluster, path.name)
 
 
-@pytest.mark.parametrize("where", ["line", "body"])
-def test_damage_right_before_the_last_operation(cluster: Cluster, where: str) -> None:
-    path = last_segment(cluster)
-    data = path.read_bytes()
-    *_, before, last = read_oplog(cluster.data_dir(VICTIM))
-    assert data.endswith(before.line + before.body + last.line + last.body)
-    start = len(data) - sum(len(part) for op in (before, last) for part in (op.line, op.body))
-    position = start + (20 if where == "line" else len(before.line) + 20)
-    path.write_bytes(data[:position] + bytes([data[position] ^ 1]) + data[position + 1 :])
-    check_filled(cluster, path.name)
-
-
 def test_a_missing_segment(cluster: Cluster) -> None:
     path = segments(cluster.data_dir(VICTIM) / "oplog")[1]
     path.unlink()
     check_filled(cluster)
-
-
-def test_lost_operations_at_the_end_are_not_held_for_whole(cluster: Cluster) -> None:
-    """Cut on the boundary of an operation: the partition file knows more than the log."""
-    path = last_segment(cluster)
-    last = read_oplog(cluster.data_dir(VICTIM))[-1]
-    data = path.read_bytes()
-    path.write_bytes(data[: -len(last.line + last.body)])
-    cluster.start(VICTIM)
-    check_whole(cluster)
-    assert "torn" in cluster.brokers[VICTIM].stderr()
 
 
 def test_partition_files_are_made_again_from_the_log(cluster: Cluster) -> None:

@@ -12,6 +12,7 @@ docs/operations.md has the same table, for whoever meets one of them.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -231,6 +232,7 @@ def test_damage_is_proved_told_and_mended(house: House, row: Row) -> None:
         proved = prove(home)
         assert proved.return_value == 1, proved.stdout
         assert row.proof in proved.stdout
+    left = log_of(home)
     house.write(2)
     cluster.start(victim)
     if row.read:
@@ -239,11 +241,19 @@ def test_damage_is_proved_told_and_mended(house: House, row: Row) -> None:
     assert row.says in found["what"], found
     house.check()
     check_story(home, found)
+    if found["kind"] == "damaged" and not row.read:  # else it lived before, and its log grew
+        kept = re.search(r"kept in (\S+):", found["what"])
+        assert kept is not None, found
+        assert log_of(Path(kept[1])) == left, "kept as it was found"
     printed = CliRunner().invoke(status, ["-b", cluster.bootstrap()], standalone_mode=False).stdout
     assert f"broker {victim} found at" in printed
     assert row.says in printed
     assert "mended at" in printed
     assert f"| {row.name} |" in OPERATIONS, "docs/operations.md, What to do when: keep it true"
+
+
+def log_of(home: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted((home / "oplog").glob("*.jsonl"))}
 
 
 def test_an_emptied_directory_of_one_in_sync_is_told_and_filled(house: House) -> None:

@@ -21,6 +21,7 @@ from yak.core.state import State
 from yak.errors import Fatal
 from yak.storage.data_dir import DataDir
 from yak.storage.disk import Buffer
+from yak.storage.faults import StorageError
 from yak.storage.store import Store
 from yak.storage.story import Story
 
@@ -333,3 +334,18 @@ async def test_a_life_that_is_over_writes_no_more() -> None:
     stage.carrier._flush_due = None
     stage.carrier._flush_soon()
     assert stage.carrier._flush_due is None
+
+
+@pytest.mark.asyncio
+async def test_a_file_that_the_disk_does_not_give_is_told_once() -> None:
+    """Each reader is answered STORAGE_ERROR, and comes again."""
+    stage = Stage()
+    for _ in range(3):
+        error = StorageError("t/0 cannot be read at 7: Input/output error")
+        error.__cause__ = OSError(errno.EIO, "Input/output error")
+        stage.carrier._unreadable(error)
+    stage.carrier._unreadable(StorageError("t/0 was deleted before it was read"))
+    (found,) = stage.carrier.story.found.listed
+    assert (found.kind, found.times) == ("unreadable", 1)
+    assert "Input/output error" in found.what
+    assert stage.told == []
