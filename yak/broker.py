@@ -45,6 +45,7 @@ from yak.errors import Fatal, Refused
 from yak.housekeeping import Housekeeper
 from yak.model import Address, Now, parse_address
 from yak.net.coordinator import CoordinatorSession
+from yak.net.lifeline import end_with_stdin
 from yak.net.link import LeaderLink
 from yak.net.server import Server, ServerConnection
 from yak.protocol import RequestDecoder
@@ -541,6 +542,8 @@ async def _live_once(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, broker.stop)
+    if config.until_eof:
+        end_with_stdin(broker.stop)
 
     def ready(address: Address) -> None:
         story.tell(

@@ -143,6 +143,8 @@ class BrokerConfig:
     auto_create: bool = True
     #: Events go to events.jsonl only, and nothing but errors to stderr.
     quiet: bool = False
+    #: Ends when standard input does.
+    until_eof: bool = False
     #: Log that is kept before the last checkpoint, for followers that come back; they would need
     #: a full copy.  None: OPLOG_RETAIN_BYTES, or a tenth of the disk where that is less.
     oplog_retain_bytes: int | None = None
@@ -162,4 +164,5 @@ class CoordinatorConfig:
     cooldown_ms: int = 5000
     #: As a broker's.
     quiet: bool = False
+    until_eof: bool = False
     settings: Settings = field(default_factory=Settings)

@@ -40,6 +40,7 @@ from yak.core.events import HangUp, Reply, Tell
 from yak.errors import Fatal, YakError
 from yak.model import Address, Now
 from yak.net.connection import Connection
+from yak.net.lifeline import end_with_stdin
 from yak.net.server import Server, ServerConnection
 from yak.net.tasks import spawn
 from yak.protocol import RequestDecoder
@@ -67,6 +68,8 @@ async def run(config: CoordinatorConfig, *, stop: asyncio.Event | None = None) -
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    if config.until_eof:
+        end_with_stdin(stop.set)
     disk = OsDisk()
     try:
         directory = DataDir.open(disk, str(config.data_dir), kind="zookeeper")

@@ -23,6 +23,7 @@ from yak.commands.options import (
     SIZE,
     examples,
     option_quiet_process,
+    option_until_eof,
     option_version,
     running_zk,
 )
@@ -166,6 +167,7 @@ def _human_size(size: int) -> str:
 )
 @click.option("--boot-id-path", default=BOOT_ID_PATH, hidden=True, help="For power-cut tests.")
 @option_quiet_process
+@option_until_eof
 @_limit_options
 @option_version
 def broker(
@@ -183,6 +185,7 @@ def broker(
     oplog_retain_bytes: int | None,
     boot_id_path: str,
     quiet: bool,
+    until_eof: bool,
     **limits: int,
 ) -> None:
     """Run a broker: it keeps the log, and leads or follows as yak-zk decides."""
@@ -208,6 +211,7 @@ def broker(
         oplog_retain_bytes=oplog_retain_bytes,
         boot_id_path=boot_id_path,
         quiet=quiet,
+        until_eof=until_eof,
         limits=chosen,
     )
     from yak import broker as actor

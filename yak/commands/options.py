@@ -235,6 +235,15 @@ def option_quiet_process(command: F) -> F:
     )(command)
 
 
+def option_until_eof(command: F) -> F:
+    """--until-eof: yak.net.lifeline."""
+    return click.option(
+        "--until-eof",
+        is_flag=True,
+        help="End when standard input does: with whoever holds its other end.",
+    )(command)
+
+
 def option_version(command: F) -> F:
     """--version."""
     return click.version_option(VERSION, prog_name="yak", message="%(prog)s %(version)s")(command)

@@ -14,7 +14,7 @@ Rules:
   what this is good for.  `yak up` in another terminal starts it again.
 * Nothing is deleted without --fresh, and --fresh asks.
 
-Not here: how processes are started and found (yak/local), what they say (follow.py).
+Not here: how processes are started and found (yak/local), what they say (screen.py).
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ from typing import Any, Final
 import click
 
 from yak.commands.confirm import confirmed
-from yak.commands.follow import Follower
 from yak.commands.interrupts import Interrupted, Interrupts
 from yak.commands.options import (
     COUNT,
@@ -44,6 +43,7 @@ from yak.commands.options import (
 )
 from yak.commands.output import echo_json, listed, many
 from yak.commands.running import INTERRUPTED
+from yak.commands.screen import Screen
 from yak.errors import Fatal
 from yak.local import note
 from yak.local.cluster import (
@@ -54,7 +54,6 @@ from yak.local.cluster import (
     start_missing,
     stop,
 )
-from yak.local.note import ZK, name_of
 from yak.local.process import Process
 from yak.model import MAX_PORT
 
@@ -255,14 +254,11 @@ def _run(
     cluster: LocalCluster, interrupts: Interrupts, *, detach: bool, shows: bool, as_json: bool
 ) -> int:
     begun = time.monotonic()
-    members = (ZK, *cluster.ids)
-    follower = Follower(
-        {name_of(one): cluster.directory(one) / "events.jsonl" for one in members},
-        {name_of(one): cluster.log(one) for one in members},
-    )
+    follower = cluster.follower()
+    screen = Screen(follower)
     shows = shows and not detach
     if shows:
-        cluster.meanwhile = follower.show
+        cluster.meanwhile = screen.show
     try:
         interrupts.call(cluster.start)
     except Interrupted:
@@ -270,7 +266,7 @@ def _run(
         return INTERRUPTED
     finally:
         if shows:
-            follower.show()
+            screen.show()
     if as_json:
         echo_json(note.read(cluster.data_dir))
     else:
@@ -278,7 +274,7 @@ def _run(
     if detach:
         return 0
     try:
-        return _watch(cluster, interrupts, follower, shows=shows)
+        return _watch(cluster, interrupts, screen, shows=shows)
     except OSError as e:
         if e.errno not in _NOBODY_LOOKS:
             raise
@@ -289,9 +285,7 @@ def _run(
         follower.close()
 
 
-def _watch(
-    cluster: LocalCluster, interrupts: Interrupts, follower: Follower, *, shows: bool
-) -> int:
+def _watch(cluster: LocalCluster, interrupts: Interrupts, screen: Screen, *, shows: bool) -> int:
     """Show what they say, until it is enough, or until none is left."""
     with selectors.DefaultSelector() as selector:
         for process in cluster.processes.values():
@@ -304,14 +298,14 @@ def _watch(
                     if key.data.code != 0:
                         _say(_lost(key.data))
             if shows:
-                follower.show()
+                screen.show()
     if not interrupts.asked and note.read(cluster.data_dir) is None:
         _say("stopped by `yak down`")
         return 0
     _say("stopping: brokers first, then yak-zk; Ctrl-C again leaves them")
     done = stop(cluster.data_dir)
     if shows:
-        follower.show()
+        screen.show()
     if done is not None and done.killed:
         _say(f"killed, since they did not end: {listed(done.killed)}")
     _say("stopped")

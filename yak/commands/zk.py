@@ -17,7 +17,14 @@ import click
 from click.core import ParameterSource
 
 from yak.commands import zk_orders
-from yak.commands.options import COUNT, SIZE, examples, option_quiet_process, option_version
+from yak.commands.options import (
+    COUNT,
+    SIZE,
+    examples,
+    option_quiet_process,
+    option_until_eof,
+    option_version,
+)
 from yak.commands.running import run
 from yak.config import CoordinatorConfig, Settings
 from yak.model import MAX_PORT
@@ -115,6 +122,7 @@ _DEFAULTS: Final = Settings()
     help="A leader that resigned is passed over for this long.",
 )
 @option_quiet_process
+@option_until_eof
 @option_version
 @click.pass_context
 def zk(
@@ -127,6 +135,7 @@ def zk(
     bootstrap_wait_ms: int,
     cooldown_ms: int,
     quiet: bool,
+    until_eof: bool,
     **settings: int,
 ) -> None:
     """Run yak-zk, the coordinator: it knows who lives, who is in sync, and who leads.
@@ -147,6 +156,7 @@ def zk(
         bootstrap_wait_ms=bootstrap_wait_ms,
         cooldown_ms=cooldown_ms,
         quiet=quiet,
+        until_eof=until_eof,
         settings=agreed,
     )
     from yak import zookeeper

@@ -28,6 +28,7 @@ import msgspec
 from yak import messages as m
 from yak.errors import Fatal
 from yak.local import note, pids
+from yak.local.follow import Follower
 from yak.local.note import ZK, Member, Note, name_of
 from yak.local.ports import Reserved
 from yak.local.process import Process, command, wait_listening
@@ -79,11 +80,15 @@ class LocalCluster:
         ids: Sequence[int],
         ports: Ports,
         options: Options | None = None,
+        *,
+        ends_with_us: bool = False,
     ) -> None:
+        """ends_with_us: also where this process is killed, none of them is left."""
         self.data_dir = data_dir.resolve()
         self.ids = sorted(ids)
         self.options = options or Options()
         self._ports = ports
+        self._ends_with_us = ends_with_us
         self._reserved: dict[int, Reserved] = {}
         #: Called again and again while something is waited for.
         self.meanwhile: Callable[[], None] = lambda: None
@@ -110,6 +115,14 @@ class LocalCluster:
     def log(self, member: int) -> Path:
         """What it says on stderr."""
         return self.data_dir / "logs" / f"{name_of(member)}.log"
+
+    def follower(self) -> Follower:
+        """What they all say from now on."""
+        members = (ZK, *self.ids)
+        return Follower(
+            {name_of(one): self.directory(one) / "events.jsonl" for one in members},
+            {name_of(one): self.log(one) for one in members},
+        )
 
     def running(self, member: int) -> bool:
         process = self.processes.get(member)
@@ -142,7 +155,8 @@ class LocalCluster:
     def _spawn(self, member: int) -> None:
         name = name_of(member)
         self._reserved[member].give()
-        self.processes[member] = Process(name, self.argv(member), self.log(member))
+        argv = self.argv(member) + (["--until-eof"] if self._ends_with_us else [])
+        self.processes[member] = Process(name, argv, self.log(member), holds=self._ends_with_us)
 
     def argv(self, member: int) -> list[str]:
         """The command that starts it, on its port."""

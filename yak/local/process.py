@@ -38,9 +38,13 @@ def command(name: str) -> list[str]:
 
 
 class Process:
-    """See the module's text.  argv: its whole command; log: its stderr, begun anew."""
+    """See the module's text.
 
-    def __init__(self, name: str, argv: Sequence[str], log: Path) -> None:
+    argv: its whole command.  log: its stderr, begun anew.  holds: its stdin is a pipe that ends
+    with us, else empty.
+    """
+
+    def __init__(self, name: str, argv: Sequence[str], log: Path, *, holds: bool = False) -> None:
         self.name = name
         self.argv = list(argv)
         self.log = log
@@ -50,7 +54,7 @@ class Process:
         with log.open("wb") as stderr:
             self._popen = subprocess.Popen(  # noqa: S603 -- our own commands
                 self.argv,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE if holds else subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
                 start_new_session=True,
@@ -91,9 +95,10 @@ class Process:
         return self._popen.wait()
 
     def close(self) -> None:
-        """Let go of its pipe; the process may run on."""
-        assert self._popen.stdout is not None
-        self._popen.stdout.close()
+        """Let go of its pipes; the process may run on."""
+        for pipe in (self._popen.stdout, self._popen.stdin):
+            if pipe is not None:
+                pipe.close()
 
     def words(self) -> str:
         """Why it ended, in its own words where it has any."""

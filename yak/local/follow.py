@@ -7,18 +7,13 @@ Rules:
 
 * What was there before is not shown.  A file that gives way to a new one is read to its end.
 * Lines of several processes that come together are in the order of their times.
-* On a terminal each process has a colour (not with NO_COLOR), and what is longer than a line goes
-  on below its beginning.  In a pipe a line is a line.
 
-It shows every event, but not the fields that only programs compare (`inc`).
+It has every event, but not the fields that only programs compare (`inc`), and paints nothing.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
-import sys
-import textwrap
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -26,14 +21,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
-import click
 import msgspec
 
 from yak.storage.story import words_of
 
 #: Fields that stand in events.jsonl only.
 _HIDDEN: Final = frozenset({"time", "process", "event", "inc"})
-_COLOURS: Final = ("yellow", "cyan", "green", "magenta", "blue", "bright_cyan", "bright_green")
 
 
 class Line(NamedTuple):
@@ -43,6 +36,12 @@ class Line(NamedTuple):
     process: str
     text: str
     is_error: bool = False
+
+    @property
+    def at(self) -> str:
+        """`09:41:00.123`, local time."""
+        moment = datetime.fromtimestamp(self.time / 1000).astimezone()
+        return f"{moment:%H:%M:%S}.{self.time % 1000:03d}"
 
 
 class _File:
@@ -84,12 +83,14 @@ class Follower:
     """See the module's text.  events, logs: by process's name."""
 
     def __init__(self, events: Mapping[str, Path], logs: Mapping[str, Path]) -> None:
-        self._names = list(events)
+        self.names = list(events)
         self._events = {name: _File(path) for name, path in events.items()}
         self._logs = {name: _File(path) for name, path in logs.items()}
-        self._width = max(map(len, self._names), default=0)
-        self._colours = has_colours()
-        self._columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+
+    @property
+    def width(self) -> int:
+        """Of the longest name."""
+        return max(map(len, self.names), default=0)
 
     def lines(self) -> list[Line]:
         """All that is new."""
@@ -107,27 +108,6 @@ class Follower:
             ]
         return sorted(found, key=lambda line: line.time)
 
-    def show(self) -> None:
-        """Print what is new."""
-        for line in self.lines():
-            click.echo(self._shown(line), color=self._colours)
-
-    def _shown(self, line: Line) -> str:
-        at = datetime.fromtimestamp(line.time / 1000).astimezone().strftime("%H:%M:%S")
-        number = self._names.index(line.process)
-        name = click.style(line.process.ljust(self._width), fg=_COLOURS[number % len(_COLOURS)])
-        text = self._folded(line.text)
-        text = click.style(text, fg="red") if line.is_error else text
-        return f"{at}.{line.time % 1000:03d} {name}  {text}"
-
-    def _folded(self, text: str) -> str:
-        indent = len("09:41:00.123 ") + self._width + 2
-        if self._columns < 2 * indent:
-            return text
-        width = self._columns - indent
-        parts = textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
-        return ("\n" + " " * indent).join(parts)
-
     def close(self) -> None:
         for file in (*self._events.values(), *self._logs.values()):
             file.close()
@@ -140,9 +120,3 @@ def _event(name: str, data: bytes) -> Line | None:
         return Line(int(str(entry["time"])), name, words_of(str(entry["event"]), fields))
     except (msgspec.MsgspecError, KeyError, ValueError):
         return None  # a line that a full disk cut
-
-
-def has_colours() -> bool:
-    """Whether stdout is a terminal that wants them."""
-    plain = "NO_COLOR" in os.environ or os.environ.get("TERM") == "dumb"
-    return sys.stdout.isatty() and not plain

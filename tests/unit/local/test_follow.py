@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from yak.commands.follow import Follower
+from yak.local.follow import Follower
 
 
 def event(at: int, name: str, **fields: object) -> str:
@@ -77,17 +77,4 @@ def test_errors_are_told_as_they_are_and_broken_lines_are_not(
     assert (line.process, line.text, line.is_error) == (
         "broker-1", "error: the port is in use", True,
     )  # fmt: skip
-    follower.close()
-
-
-def test_in_a_pipe_a_line_is_a_line(
-    files: dict[str, Path], capsys: pytest.CaptureFixture[str]
-) -> None:
-    follower = Follower(files, {})
-    files["yak-zk"].write_text(event(1_795_340_460_123, "elected", reason="long " * 40))
-    follower.show()
-    out = capsys.readouterr().out
-    assert out.count("\n") == 1
-    assert ".123 yak-zk    elected reason=" in out
-    assert "\x1b" not in out
     follower.close()
