@@ -27,11 +27,20 @@ _INSIDE = "YAK_BENCH_INSIDE"
 @click.option("-w", "--workload", "names", multiple=True, help="Only these.  [default: all]")
 @click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True)
 @click.option("--scale", type=click.FloatRange(min=0), default=1.0, show_default=True)
+@click.option("--only", multiple=True, help="Only these SYSTEM/WAYs.  [default: all]")
 @click.option("--peers", is_flag=True, help="Beside what people would use instead.")
 @click.option(
     "--out", type=click.Path(path_type=Path, dir_okay=False), default=Path("bench/results/run.json")
 )
-def main(names: tuple[str, ...], rounds: int, scale: float, out: Path, *, peers: bool) -> None:
+def main(
+    names: tuple[str, ...],
+    rounds: int,
+    scale: float,
+    only: tuple[str, ...],
+    out: Path,
+    *,
+    peers: bool,
+) -> None:
     """Measure yak, in a network namespace of its own where root allows it."""
     _go_inside()
     unknown = set(names) - {one.name for one in WORKLOADS}
@@ -40,10 +49,13 @@ def main(names: tuple[str, ...], rounds: int, scale: float, out: Path, *, peers:
         raise click.BadParameter(f"no workload {', '.join(sorted(unknown))}; there are {known}")
     chosen = [one for one in WORKLOADS if not names or one.name in names]
     warm_memory(WARM_BYTES)
-    rows = run(chosen, Plan(rounds, scale, peers))
+    about = _about(rounds, scale)
     out.parent.mkdir(parents=True, exist_ok=True)
-    document = {"about": _about(rounds, scale), "rows": rows}
-    out.write_text(json.dumps(document, indent=1) + "\n")
+
+    def keep(rows: list[dict[str, Any]]) -> None:
+        out.write_text(json.dumps({"about": about, "rows": rows}, indent=1) + "\n")
+
+    rows = run(chosen, Plan(rounds, scale, peers, only), keep)
     say(f"{len(rows)} runs, in {out}")
 
 

@@ -22,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -46,15 +46,23 @@ _TOPIC: Final = "bench"
 
 @dataclass(frozen=True)
 class Plan:
-    """scale: what the workloads' records are multiplied by.  peers: not only yak."""
+    """scale: what the workloads' records are multiplied by.  peers: not only yak.
+
+    only: these contestants, or all.
+    """
 
     rounds: int
     scale: float
     peers: bool
+    only: tuple[str, ...] = ()
 
 
-def run(workloads: Sequence[Workload], plan: Plan) -> list[dict[str, Any]]:
-    """Rows, as they come; also told on stderr."""
+def run(
+    workloads: Sequence[Workload],
+    plan: Plan,
+    keep: Callable[[list[dict[str, Any]]], None] = lambda rows: None,
+) -> list[dict[str, Any]]:
+    """Rows, as they come; also told on stderr.  keep: called with all so far after each."""
     rows: list[dict[str, Any]] = []
     for name, why in absent().items():
         say(f"without {name}: {why}") if plan.peers else None
@@ -69,6 +77,7 @@ def run(workloads: Sequence[Workload], plan: Plan) -> list[dict[str, Any]]:
                     continue
                 row["round"] = number
                 rows.append(row)
+                keep(rows)
                 say(_in_words(row))
     return rows
 
@@ -83,6 +92,8 @@ def say(line: str) -> None:
 
 def _takes_part(contestant: str, plan: Plan) -> bool:
     name = contestant.partition("/")[0]
+    if plan.only and contestant not in plan.only:
+        return False
     return (plan.peers or name == "yak") and name not in absent()
 
 

@@ -56,7 +56,13 @@ _CONSUMERS: Final = (
     *("yak/poll", "kafka/consume", "kafka/aiokafka"),
     *("redis/redis-py", "nats/nats-py"),
 )
-_LATENCIES: Final = ("yak/e2e", "kafka/aiokafka", "redis/redis-py", "nats/nats-py")
+_LATENCIES: Final = (
+    "yak/e2e-leader",
+    "yak/e2e-any",
+    "kafka/aiokafka",
+    "redis/redis-py",
+    "nats/nats-py",
+)
 
 WORKLOADS: Final = (
     Workload("produce", "100 B in", "produce", (*_PRODUCERS, *_CEILINGS), 1_000_000),
@@ -77,8 +83,7 @@ WORKLOADS: Final = (
     Workload("consume", "100 B out", "consume", _CONSUMERS, 1_000_000),
     Workload(
         "consume-group", "100 B out, a group of three", "consume",
-        ("yak/poll", "kafka/consume", "redis/redis-py"), 1_000_000,
-        partitions=12, clients=3, grouped=True,
+        ("yak/poll",), 1_000_000, partitions=12, clients=3, grouped=True,
     ),
     Workload("e2e-1000", "each alone, 1,000 a second", "e2e", _LATENCIES, 10_000, rate=1000),
     Workload("e2e-10000", "each alone, 10,000 a second", "e2e", _LATENCIES, 50_000, rate=10_000),

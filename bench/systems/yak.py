@@ -48,12 +48,12 @@ class RunningYak(Running):
                 argv += ["-n", str(job.records), "--size", str(job.size)]
                 argv += ["--alone"] if way == "send" else []
             case "consume":
-                argv += ["-n", str(job.records)]
-                argv += ["--group", job.group] if job.group else []
+                # A member of a group reads to the end: its share of the partitions is not a third.
+                argv += ["--group", job.group] if job.group else ["-n", str(job.records)]
             case "e2e":
                 seconds = job.records / job.rate
                 argv += ["--rate", str(job.rate), "--seconds", str(seconds)]
-                argv += ["--size", str(job.size)]
+                argv += ["--size", str(job.size), "--read-from", way.removeprefix("e2e-")]
         return argv
 
 

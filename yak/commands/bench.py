@@ -155,6 +155,13 @@ def consume(
 @click.option("--seconds", type=click.FloatRange(min=1), default=10, show_default=True)
 @_option_size
 @click.option("--linger-ms", type=click.FloatRange(min=0), default=0, show_default=True)
+@click.option(
+    "--read-from",
+    type=click.Choice(["any", "leader"]),
+    default="any",
+    show_default=True,
+    help="The leader has a record a hop sooner than the others.",
+)
 @option_bootstrap
 @option_json
 def e2e(
@@ -164,6 +171,7 @@ def e2e(
     seconds: float,
     size: int,
     linger_ms: float,
+    read_from: Literal["any", "leader"],
     bootstrap: str,
     as_json: bool,
 ) -> None:
@@ -179,7 +187,7 @@ def e2e(
     name = topic or f"{DEFAULT_TOPIC}-{uuid.uuid4().hex[:8]}"
     measuring.make_topic(bootstrap, name, 1)
     try:
-        figures = run(measuring.end_to_end(bootstrap, name, load))
+        figures = run(measuring.end_to_end(bootstrap, name, load, read_from))
     finally:
         if topic is None:
             measuring.delete_topic(bootstrap, name)

@@ -211,7 +211,9 @@ def consume(bootstrap: str, topic: str, records: int | None, group: str | None) 
 # -- end to end -----------------------------------------------------------------------------------
 
 
-async def end_to_end(bootstrap: str, topic: str, load: Load) -> Figures:
+async def end_to_end(
+    bootstrap: str, topic: str, load: Load, read_from: Literal["any", "leader"] = "any"
+) -> Figures:
     """Send each record alone, at `rate`, to a consumer of this very loop."""
     figures = Figures("e2e", topic)
     warm = int(min(load.records, load.rate * _WARM_S))
@@ -220,7 +222,12 @@ async def end_to_end(bootstrap: str, topic: str, load: Load) -> Figures:
             bootstrap=bootstrap, linger_ms=load.linger_ms, client="yak-bench"
         ) as producer,
         AsyncConsumer(
-            topic, bootstrap=bootstrap, start="end", max_records=CHUNK_RECORDS, client="yak-bench"
+            topic,
+            bootstrap=bootstrap,
+            start="end",
+            read_from=read_from,
+            max_records=CHUNK_RECORDS,
+            client="yak-bench",
         ) as consumer,
     ):
         watch = Watch()
