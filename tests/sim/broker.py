@@ -33,6 +33,7 @@ from yak.net.link import DIAL_TIMEOUT_S, REPLICATE_BYTES
 from yak.net.server import ServerConnection
 from yak.storage.data_dir import DataDir
 from yak.storage.disk import Buffer
+from yak.storage.findings import Findings
 from yak.storage.store import Recovered
 from yak.storage.tail import Tail
 
@@ -193,8 +194,10 @@ class Teller:
     def __init__(self, world: World, process: Server) -> None:
         self._world = world
         self._process = process
+        self.found = Findings()
 
     def tell(self, event: str, /, **fields: Any) -> None:
+        self.found.hear(0, event, fields)  # when, nobody asks
         self._world.tell(self._process, event, fields)
 
 
