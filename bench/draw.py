@@ -45,7 +45,8 @@ class Summary:
     memory_mib: float
     latency_ms: Mapping[str, float]
     ratio: float | None
-    quiet: bool
+    busy: int
+    others_cores: float
 
 
 _FILE: Final = click.Path(path_type=Path, exists=True, dir_okay=False)
@@ -98,13 +99,15 @@ def _summary(contestant: str, rows: Sequence[Mapping[str, Any]], ours: str | Non
         statistics.median(row["memory_mib"] for row in runs),
         latencies,
         None if ours in (None, contestant) else _ratio(rows, ours or "", contestant),
-        all(row["quiet"] for row in runs),
+        sum(not row["quiet"] for row in runs),
+        max(row["others_cores"] for row in runs),
     )
 
 
 def _ratio(rows: Iterable[Mapping[str, Any]], ours: str, theirs: str) -> float | None:
+    """Of rates, or of median latencies where there are any: there less is more."""
     rates: dict[tuple[str, int], float] = {
-        (row["contestant"], row["round"]): row["rate"] for row in rows
+        (row["contestant"], row["round"]): row["latency_ms"].get("p50", row["rate"]) for row in rows
     }
     both = [
         rates[ours, number] / rate
@@ -128,7 +131,8 @@ def _about(about: Mapping[str, Any]) -> str:
 
 def _section(workload: str, found: Sequence[Summary]) -> str:
     timed = all(one.latency_ms for one in found)
-    header = "| contestant | records/s | least to most | yak is | records per CPU second |"
+    compared = "yak's p50 is" if timed else "yak is"
+    header = f"| contestant | records/s | least to most | {compared} | records per CPU second |"
     header += " p50 | p99 | p99.9 ms |" if timed else ""
     lines = [f"### {_TITLES[workload]}", "", header, "|---|---|---|---|---|" + "---|" * 3 * timed]
     for one in found:
@@ -138,8 +142,14 @@ def _section(workload: str, found: Sequence[Summary]) -> str:
         if timed:
             line += "".join(f" {one.latency_ms[name]:.2f} |" for name in ("p50", "p99", "p99.9"))
         lines.append(line)
-    if not all(one.quiet for one in found):
-        lines += ["", "The machine was not quiet: other processes took part of its cores."]
+    busy = sum(one.busy for one in found)
+    if busy:
+        most = max(one.others_cores for one in found)
+        runs = sum(one.runs for one in found)
+        lines += [
+            "",
+            f"In {busy} of {runs} runs others took more than 0.1 cores, {most:.2f} at most.",
+        ]
     return "\n".join([*lines, "", f"![{_TITLES[workload]}](performance/{workload}.svg)"])
 
 
