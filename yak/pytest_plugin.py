@@ -68,7 +68,7 @@ def yak_cluster(
     )
     config.stash[_cluster] = cluster
     with cluster:
-        cluster.begin_test(request.node.name)
+        cluster.begin_test("the cluster is ready")
         yield cluster
     del config.stash[_cluster]
 

@@ -9,7 +9,9 @@
 
 * Real processes on free ports, under a directory of its own.  They end with this process, however
   that ends.
-* `heal` brings back all that was killed or stopped; the plugin does it before each test.
+* `heal` brings back all that was killed, stopped or cut; the plugin does it before each test.
+* The first `cut` puts the brokers behind doors (local/relay.py), for which each is started again
+  once, in order.
 * Before it hurts the cluster, it hears how far the log is committed; `assert_no_acked_loss` proves
   that this is still there, for whatever client it was acknowledged to, and so are the receipts
   that `producer()` took or the caller brings.
@@ -21,19 +23,26 @@ Timings are yak-zk's defaults: a killed leader is replaced at once, a stopped on
 from __future__ import annotations
 
 import itertools
+import signal
+import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, Unpack
 
+import msgspec
+
 from yak import messages as m
+from yak.admin import Admin
 from yak.errors import YakError
 from yak.local.acked import Mark, Receipt, losses
 from yak.local.asking import Asker
-from yak.local.cluster import LocalCluster, Options, Ports
+from yak.local.cluster import HOST, LocalCluster, Options, Ports
 from yak.local.follow import Line
-from yak.local.note import name_of
+from yak.local.note import ZK, name_of
+from yak.local.ports import Reserved
+from yak.local.process import Process, wait_listening
 from yak.local.ready import LOOK_EVERY_S, Standing
 from yak.model import RecordMetadata
 from yak.net.receipts import Sent, SentMany
@@ -63,6 +72,9 @@ class YakCluster(LocalCluster):
         options = Options(zk=[*few, *zk_options], broker=["--fsync", "never", *broker_options])
         super().__init__(directory, list(ids), Ports.free(list(ids)), options, ends_with_us=True)
         self._paused: set[int] = set()
+        self._cuts: set[tuple[int, int]] = set()
+        self._relay: Process | None = None
+        self._doors: list[Reserved] = []
         self._hurt = False
         self._marks: list[Mark] = []
         self._producers: list[WitnessedProducer] = []
@@ -81,6 +93,11 @@ class YakCluster(LocalCluster):
         trace: TracebackType | None,
     ) -> None:
         self.kill_all()
+        if self._relay is not None:
+            self._relay.kill()
+            self._relay.close()
+        for door in self._doors:
+            door.close()
         self._follower.close()
 
     # -- how it is --------------------------------------------------------------------------------
@@ -124,8 +141,8 @@ class YakCluster(LocalCluster):
                 if word is not None and is_so(word):
                     return word
                 if time.monotonic() > deadline:
-                    seen = f"broker {word.broker} leads, in sync: {word.isr}" if word else "nobody"
-                    raise TimeoutError(f"after {timeout_s:g} s {not_yet}; {seen} leads")
+                    seen = f"broker {word.broker} leads, in sync: {word.isr}" if word else ""
+                    raise TimeoutError(f"after {timeout_s:g} s {not_yet}: {seen or 'nobody leads'}")
                 time.sleep(LOOK_EVERY_S)
 
     # -- using it ---------------------------------------------------------------------------------
@@ -181,8 +198,71 @@ class YakCluster(LocalCluster):
         self.tell(f"start {', '.join(map(name_of, members))}")
         super().restart(*members)
 
+    def cut(self, one: int, other: int) -> None:
+        """Nothing comes through between two brokers, or a broker and yak-zk (0), until `mend`.
+
+        Clients still reach both, and yak-zk still sees whether a broker's port refuses.
+        """
+        for member in (one, other):
+            if member not in self.processes:
+                raise ValueError(f"there is no {name_of(member)} to cut off")
+        if one == other:
+            raise ValueError("a process cannot be cut off from itself")
+        if self._relay is None:
+            self._put_doors_between()
+        self._before(f"cut {name_of(one)} from {name_of(other)}")
+        self._cuts.add((one, other))
+        self._order_cuts()
+
+    def mend(self) -> None:
+        """End every `cut`."""
+        self.tell("mend")
+        self._cuts.clear()
+        self._order_cuts()
+
+    def _order_cuts(self) -> None:
+        assert self._relay is not None
+        if not self._relay.order(msgspec.json.encode(sorted(self._cuts))).startswith(b"cut "):
+            raise RuntimeError(f"the relay has ended: {self._relay.words()}")
+
+    def _put_doors_between(self) -> None:
+        """A door before each broker, and one to yak-zk for each; they are started again by it."""
+        self.tell("doors are put between them: each broker is started again")
+        doors = []
+        for broker in self.ids:
+            inward, outward = Reserved.take(HOST, 0), Reserved.take(HOST, 0)
+            self._doors += [inward, outward]
+            targets = ((inward, None, broker), (outward, broker, ZK))
+            for reserved, dialler, target in targets:
+                reserved.give()
+                door = {"port": reserved.address.port, "dialler": dialler, "target": target}
+                doors.append({**door, "to": self.address(target).port})
+            self.options.brokers[broker] = [
+                *("--advertise", str(inward.address), "--zk", str(outward.address)),
+            ]
+        argv = [sys.executable, "-m", "yak.local.relay", msgspec.json.encode(doors).decode()]
+        log = self.data_dir / "logs" / "relay.log"
+        self._relay = Process("relay", argv, log, holds=True)
+        wait_listening([self._relay], PATIENCE_S)
+        leader = self.leader()
+        for broker in sorted(self.answering, key=lambda one: one == leader):
+            self.processes[broker].signal(signal.SIGTERM)
+            self.processes[broker].wait()
+            super().restart(broker)
+            self.wait_in_sync(self.answering)
+        if leader is not None and self.leader() != leader:
+            self._let_lead(leader)
+
+    def _let_lead(self, broker: int) -> None:
+        """Whoever led before does so again, so that a test may name it."""
+        with Admin(self.bootstrap) as admin:
+            admin.elect(self.zk, broker, plan=admin.elect(self.zk, broker).plan)
+        self._await_leader(lambda word: word.broker == broker, "it does not lead", PATIENCE_S)
+
     def heal(self, timeout_s: float = PATIENCE_S) -> None:
         """All run, are in sync, and hold the same log."""
+        if self._cuts:
+            self.mend()
         for member in sorted(self._paused):
             self.resume(member)
         gone = [member for member in self.processes if not self.running(member)]

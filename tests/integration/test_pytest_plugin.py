@@ -52,6 +52,22 @@ HURT: Final = """
         with pytest.raises(AssertionError, match="acknowledged records of never"):
             yak_cluster.assert_no_acked_loss([("never", 0, 0)])
 
+    def test_cut_apart(yak_cluster, yak_topic):
+        leader = yak_cluster.wait_leader()
+        follower, other = [one for one in yak_cluster.ids if one != leader]
+        yak_cluster.cut(leader, follower)
+        assert yak_cluster.leader() == leader
+        with yak_cluster.producer() as producer:
+            producer.send(yak_topic, "while it is cut off").result(20)
+            yak_cluster.wait_isr({leader, other})
+            yak_cluster.mend()
+            yak_cluster.wait_isr()
+            yak_cluster.cut(0, leader)
+            assert yak_cluster.wait_leader(other_than=leader) != leader
+            producer.send(yak_topic, "under another leader").result(20)
+            yak_cluster.kill_leader()
+            yak_cluster.assert_no_acked_loss()
+
     def test_that_fails(yak_cluster, yak_topic):
         yak_cluster.kill_leader()
         yak_cluster.wait_leader()
@@ -109,7 +125,7 @@ def test_a_cluster_is_hurt_healed_and_proved_and_a_failure_tells_its_story(proje
     (project / "test_as_documented.py").write_text(DOCUMENTED)
     code, said = run(project, HURT)
     assert code == 1
-    assert "2 failed, 4 passed" in said, said
+    assert "2 failed, 5 passed" in said, said
     _, _, failed = said.partition("_ test_that_fails _")
     failed, _, other = failed.partition("_ test_without_it _")
     assert "- yak: what happened in the cluster -" in failed

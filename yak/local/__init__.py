@@ -6,6 +6,9 @@
     note.py      yak.json: what runs, where, and how every other command finds it
     asking.py    one question to one broker, without an event loop
     ready.py     all in sync, and a record has gone round
+    follow.py    what its processes say, as it comes
+    acked.py     proof that nothing acknowledged was lost
+    relay.py     doors between processes, by which two are cut apart
     cluster.py   all of it: start, kill, pause, restart, stop
 
 `yak up`, `yak down` and the pytest plugin are made of it.  It starts the commands that a user

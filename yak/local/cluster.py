@@ -69,6 +69,8 @@ class Options:
 
     zk: list[str] = field(default_factory=list)
     broker: list[str] = field(default_factory=list)
+    #: Of one broker, by its id; they win.
+    brokers: dict[int, list[str]] = field(default_factory=dict)
 
 
 class LocalCluster:
@@ -165,7 +167,7 @@ class LocalCluster:
         if member == ZK:
             return [*command("yak-zk"), *own, *self.options.zk]
         start = [*command("yak-broker"), "--id", str(member), "--zk", self.zk]
-        return [*start, *own, *self.options.broker]
+        return [*start, *own, *self.options.broker, *self.options.brokers.get(member, ())]
 
     def wait_ready(self) -> None:
         """All in sync, and a record has gone round."""

@@ -76,6 +76,15 @@ class Process:
             self.address = line[len(_LISTENING) :].decode()
         return bool(part)
 
+    def order(self, line: bytes) -> bytes:
+        """Write a line to its stdin, and wait for the one with which it answers."""
+        stdin, stdout = self._popen.stdin, self._popen.stdout
+        assert stdin is not None
+        assert stdout is not None
+        stdin.write(line + b"\n")
+        stdin.flush()
+        return stdout.readline()
+
     @property
     def code(self) -> int | None:
         """Its exit code; minus the signal's number where one ended it; None: it runs."""
