@@ -320,7 +320,7 @@ class AsyncAdmin:
             raise RetriableError(
                 "no broker answers: " + "; ".join(report.error for report in reports),
                 name="CONNECTION",
-                hint="is the cluster running, and is --bootstrap its address?",
+                hint="is it running (`yak up` starts one), and is --bootstrap its address?",
             )
         return together(reports, known)
 

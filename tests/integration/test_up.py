@@ -7,15 +7,19 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from tests.support.cluster import run_command
 from tests.support.process import Process, command, environment, wait_until
+from yak.local import note
+from yak.local.pids import born
 
 
 def yak(home: Path, *argv: str, code: int = 0, stdin: bytes = b"") -> str:
@@ -129,6 +133,28 @@ def test_on_a_terminal_it_has_colours_and_ends_when_the_terminal_does(home: Path
     assert running_under(home) == []
 
 
+def test_interrupted_twice_it_kills_what_has_not_ended(home: Path) -> None:
+    process = Process("up", ["yak", "up", "-n", "1", "--ports", "any", "-q"], home)
+    wait_until(lambda: "Ctrl-C" in process.stdout(), "it is ready")
+    code = "import signal; signal.signal(15, signal.SIG_IGN); print(flush=True); signal.pause()"
+    argv = [sys.executable, "-c", code, str(home)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE) as deaf:
+        assert deaf.stdout is not None
+        deaf.stdout.readline()
+        noted = note.read(home / "data")
+        assert noted is not None
+        member = structs.replace(noted.members[1], id=9, pid=deaf.pid, born=born(deaf.pid))
+        noted.members.append(member)
+        note.write(home / "data", noted)
+        process.popen.send_signal(signal.SIGINT)
+        wait_until(lambda: "stopping" in process.stdout(), "it stops them")
+        process.popen.send_signal(signal.SIGINT)
+        assert process.wait() == 130
+        assert deaf.wait() == -signal.SIGKILL
+    assert running_under(home) == []
+    assert not (home / "data" / "yak.json").exists()
+
+
 def test_what_a_kill_of_it_left_is_found(home: Path) -> None:
     process = Process("up", ["yak", "up", "-n", "1", "--ports", "any", "-q"], home)
     wait_until(lambda: "Ctrl-C" in process.stdout(), "it is ready")
@@ -188,3 +214,10 @@ def test_what_a_dead_cluster_left_is_replaced_and_fresh_asks(home: Path) -> None
 def test_what_makes_no_sense(home: Path, argv: tuple[str, ...]) -> None:
     assert "error: " in yak(home, "up", *argv, code=2)
     assert not (home / "data").exists()
+
+
+def test_a_place_that_cannot_be(home: Path) -> None:
+    """Not even by root."""
+    said = yak(home, "up", "--ports", "any", "--data-dir", "/proc/yak-data", code=1)
+    assert said.startswith("error: /proc/yak-data cannot be made: ")
+    assert said.count("\n") == 1

@@ -8,6 +8,7 @@ Rules:
 
 * Ready means that a record was acknowledged by all and read back (local/ready.py).
 * In front, it shows what the processes say until Ctrl-C, which stops all in order: exit code 0.
+  A second Ctrl-C kills what has not ended yet: 130.
   With --detach it returns when all is ready; `yak down` stops what it left.  When its terminal is
   closed, or its pipe's reader leaves, it stops them as well.
 * A process that dies later is told with its own words, and the others go on: killing a leader is
@@ -51,6 +52,7 @@ from yak.local.cluster import (
     Options,
     Ports,
     brokers_in,
+    kill,
     start_missing,
     stop,
 )
@@ -302,8 +304,13 @@ def _watch(cluster: LocalCluster, interrupts: Interrupts, screen: Screen, *, sho
     if not interrupts.asked and note.read(cluster.data_dir) is None:
         _say("stopped by `yak down`")
         return 0
-    _say("stopping: brokers first, then yak-zk; Ctrl-C again leaves them")
-    done = stop(cluster.data_dir)
+    _say("stopping: brokers first, then yak-zk; Ctrl-C again kills them")
+    try:
+        done = stop(cluster.data_dir)
+    except KeyboardInterrupt:
+        kill(cluster.data_dir)
+        _say("killed; nothing that was acknowledged is lost by that")
+        raise
     if shows:
         screen.show()
     if done is not None and done.killed:

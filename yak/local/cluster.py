@@ -134,7 +134,13 @@ class LocalCluster:
 
     def start(self) -> None:
         """Start all, and return when they are ready.  Raises Fatal; then nothing runs."""
-        (self.data_dir / "logs").mkdir(parents=True, exist_ok=True)
+        try:
+            (self.data_dir / "logs").mkdir(parents=True, exist_ok=True)
+        except OSError as e:
+            raise Fatal(
+                f"{e.filename or self.data_dir} cannot be made: {e.strerror}; choose another place "
+                "with --data-dir"
+            ) from e
         try:
             self._reserve()
             for member in (ZK, *self.ids):
@@ -277,6 +283,14 @@ def stop(data_dir: Path) -> Stopped | None:
         killed=killed,
         before=[one.name for one in found.members if one.name not in names],
     )
+
+
+def kill(data_dir: Path) -> None:
+    """kill -9 of all that yak.json names."""
+    found = note.read(data_dir)
+    if found is not None:
+        pids.kill([one.process for one in found.alive])
+        note.remove(data_dir)
 
 
 def start_missing(data_dir: Path, found: Note) -> list[str]:

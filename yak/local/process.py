@@ -51,14 +51,17 @@ class Process:
         #: HOST:PORT, once it has said so.
         self.address = ""
         self._said = b""
-        with log.open("wb") as stderr:
-            self._popen = subprocess.Popen(  # noqa: S603 -- our own commands
-                self.argv,
-                stdin=subprocess.PIPE if holds else subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=stderr,
-                start_new_session=True,
-            )
+        try:
+            with log.open("wb") as stderr:
+                self._popen = subprocess.Popen(  # noqa: S603 -- our own commands
+                    self.argv,
+                    stdin=subprocess.PIPE if holds else subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=stderr,
+                    start_new_session=True,
+                )
+        except OSError as e:
+            raise Fatal(f"{name} cannot be started: {e.strerror}: {e.filename}") from e
         self.id = Pid(self._popen.pid, born(self._popen.pid))
 
     @property
