@@ -70,6 +70,8 @@ def test_a_cluster_that_is_left_running(home: Path) -> None:
     assert "leads" in yak(below, "zk", "status")
     listed = json.loads(yak(home / "data", "topic", "list", "--json"))
     assert list(listed) == ["greetings"], "what `yak up` sent is gone"
+    operations = [line.split()[3:5] for line in yak(home, "log", "data/broker-3").splitlines()]
+    assert ["append", "__yak-up[0]@0"] in operations, "but it went round"
 
     noted = the_note(home)
     pids = {one["name"]: one["pid"] for one in noted["members"]}
