@@ -14,6 +14,7 @@ from typing import Final
 import pytest
 
 from tests.support.process import command, environment, wait_until
+from yak.local.cluster import stop
 
 #: A test that hurts the cluster in every way, then proves it; and one that finds it whole again.
 HURT: Final = """
@@ -188,8 +189,12 @@ def test_nothing_is_left_where_pytest_is_killed(project: Path) -> None:
     ) as theirs:
         wait_until((project / "ready").exists, "the test runs")
         assert len(running_under(project)) == 2
+        noted = next(project.glob("tmp/*/yak.json")).parent
         os.kill(theirs.pid, signal.SIGKILL)
-    wait_until(lambda: running_under(project) == [], "its processes end with it")
+    try:
+        wait_until(lambda: running_under(project) == [], "its processes end with it")
+    finally:
+        stop(noted)
 
 
 def test_a_setting_that_makes_no_sense(project: Path) -> None:
