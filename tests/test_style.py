@@ -159,7 +159,7 @@ def test_commands_that_documents_name_exist(document: str) -> None:
     text = (ROOT / document).read_text(encoding="utf-8")
     context = yak.make_context("yak", [], resilient_parsing=True)
     commands = set(yak.list_commands(context))
-    named = set(re.findall(r"(?:\$ |`)(?:\.venv/bin/)?yak[ -]([a-z]+)", text))
+    named = set(re.findall(r"(?:\$ |`)(?:\.venv/bin/)?yak[ -]([a-z]+(?:-[a-z]+)*)", text))
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     made = set(re.findall(r"(?:^ {4}|\$ |`)make ([a-z]+)", text, re.MULTILINE))
     assert named <= commands, f"{document} names a command that yak does not have"

@@ -324,6 +324,13 @@ class AsyncAdmin:
             )
         return together(reports, known)
 
+    async def metadata(self, topics: Sequence[str] | None = None) -> m.MetadataAnswer:
+        """Who leads, who is in sync, every broker, and these topics (all, if left out).
+
+        As the leader says it; without one, anybody.
+        """
+        return await self._metadata(topics)
+
     async def brokers(self) -> list[m.BrokerEntry]:
         """Every broker that the cluster has known, as any one of them says."""
         answer = await self._cluster.metadata([], timeout_s=self._timeout_s)
@@ -486,6 +493,10 @@ class Admin:
     def status(self) -> ClusterReport:
         """As AsyncAdmin's."""
         return self._loop.call(self._admin.status())
+
+    def metadata(self, topics: Sequence[str] | None = None) -> m.MetadataAnswer:
+        """As AsyncAdmin's."""
+        return self._loop.call(self._admin.metadata(topics))
 
     def brokers(self) -> list[m.BrokerEntry]:
         """As AsyncAdmin's."""

@@ -25,7 +25,7 @@ _COMMANDS: Final[Mapping[str, str]] = {
     "up": "Start a whole cluster on this machine, and watch it.",
     "down": "Stop the cluster that `yak up` started.",
     "zk": "Run the coordinator; ask it, give it an order.",
-    "broker": "Run a broker.",
+    "broker": "Run a broker; list and describe those that run.",
     "produce": "Send lines to a topic.",
     "consume": "Print a topic's records.",
     "topic": "Create, list, describe, alter, trim and delete topics.",
@@ -35,25 +35,39 @@ _COMMANDS: Final[Mapping[str, str]] = {
     "log": "Read an operation log, one line an operation.",
     "bench": "Measure the cluster: records a second, and milliseconds.",
     "verify": "Prove that files, or the replicas of a cluster, are whole and agree.",
+    "doctor": "Look step by step where a cluster cannot be reached, and why.",
+    "completion": "Print what makes bash, zsh or fish complete yak's words.",
 }
+#: The same of commands that take the options of Kafka's own scripts.
+_TEXTBOOK: Final[Mapping[str, str]] = {
+    "kafka-topics": "`yak topic`",
+    "kafka-console-producer": "`yak produce`",
+    "kafka-console-consumer": "`yak consume`",
+    "kafka-consumer-groups": "`yak group`",
+    "kafka-producer-perf-test": "`yak bench produce`",
+}
+_ALL: Final = {**_COMMANDS, **_TEXTBOOK}
 
 
 class _Lazy(click.Group):
     """A group whose commands are imported only when one of them is asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(_COMMANDS)
+        return list(_ALL)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        return _command(cmd_name) if cmd_name in _COMMANDS else None
+        return _command(cmd_name) if cmd_name in _ALL else None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(_COMMANDS.items()))
+        with formatter.section("A course's commands, by the options of Kafka's own scripts"):
+            formatter.write_dl(list(_TEXTBOOK.items()))
 
 
 def _command(name: str) -> click.Command:
-    command: click.Command = getattr(import_module(f"yak.commands.{name}"), name)
+    module = name.replace("-", "_")
+    command: click.Command = getattr(import_module(f"yak.commands.{module}"), module)
     return command
 
 

@@ -3,7 +3,10 @@
 Every one of config.Limits is an option of the same name; limits that cannot work together are
 refused here, with the reason, before anything starts.
 
-Not here: what a broker does (yak.broker), and what the limits are for (yak.config).
+`yak broker list|describe` ask brokers that run; they take none of the process's options.
+
+Not here: what a broker does (yak.broker), and what the limits are for (yak.config); nor what
+brokers say of themselves (broker_questions.py).
 """
 
 from __future__ import annotations
@@ -15,12 +18,14 @@ from typing import Any, Final
 
 import click
 
+from yak.commands import broker_questions
 from yak.commands.options import (
     ADDRESS,
     COUNT,
     DURATION,
     FSYNC,
     SIZE,
+    check_alone,
     examples,
     option_quiet_process,
     option_until_eof,
@@ -88,21 +93,22 @@ def _human_size(size: int) -> str:
     return f"{size >> 20}MiB" if size and size % 2**20 == 0 else str(size)
 
 
-@click.command(
+@click.group(
+    invoke_without_command=True,
     context_settings={"auto_envvar_prefix": "YAK_BROKER"},
     epilog=examples(
         "yak-broker --id 1                        127.0.0.1:9092, data/broker-1",
         "yak-broker --id 7 --port 0 --zk db:2181  any free port; it is printed",
-        "yak-broker --id 1 --fsync interval:50    faster, and a power cut may cost 50 ms",
+        "yak-broker --id 1 --fsync interval:50    faster; a power cut may cost 50 ms",
+        "yak-broker list                          those that there are",
     ),
 )
 @click.option(
     "--id",
     "broker_id",
     type=COUNT,
-    required=True,
     envvar="YAK_BROKER_ID",
-    help="This broker's number: any positive one, its own for ever.",
+    help="This broker's number: any positive one, its own for ever.  [required to run one]",
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
@@ -170,53 +176,56 @@ def _human_size(size: int) -> str:
 @option_until_eof
 @_limit_options
 @option_version
+@click.pass_context
 def broker(
+    context: click.Context,
+    /,
     *,
-    broker_id: int,
-    host: str,
+    broker_id: int | None,
     port: int | None,
     zk_address: str,
     zk_wait: float,
     data_dir: Path | None,
-    advertise: str | None,
-    fsync: str,
-    default_partitions: int,
-    auto_create: bool,
-    oplog_retain_bytes: int | None,
-    boot_id_path: str,
-    quiet: bool,
-    until_eof: bool,
-    **limits: int,
+    **options: Any,
 ) -> None:
-    """Run a broker: it keeps the log, and leads or follows as yak-zk decides."""
-    chosen = Limits(**limits)
-    problem = limits_problem(chosen, default_partitions)
-    if port is None:
-        port = _PORT_BASE + broker_id
-        if port > MAX_PORT:
-            problem = f"broker {broker_id} would listen on port {port}: choose one with --port"
+    """Run a broker: it keeps the log, and leads or follows as yak-zk decides.
+
+    With a command, ask brokers that run.
+    """
+    if context.invoked_subcommand is not None:
+        check_alone(context, "yak-broker")
+        return
+    if broker_id is None:
+        raise click.MissingParameter(param_hint="'--id'", param_type="option")
+    limits = Limits(**{limit.name: options.pop(limit.name) for limit in dataclasses.fields(Limits)})
+    problem = limits_problem(limits, options["default_partitions"])
     if problem:
         raise click.UsageError(problem)
     config = BrokerConfig(
         id=broker_id,
-        host=host,
-        port=port,
+        port=_port(broker_id) if port is None else port,
         zk=zk_address,
         zk_wait_s=zk_wait,
         data_dir=data_dir or Path(f"data/broker-{broker_id}"),
-        advertise=advertise,
-        fsync=fsync,
-        default_partitions=default_partitions,
-        auto_create=auto_create,
-        oplog_retain_bytes=oplog_retain_bytes,
-        boot_id_path=boot_id_path,
-        quiet=quiet,
-        until_eof=until_eof,
-        limits=chosen,
+        limits=limits,
+        **options,
     )
     from yak import broker as actor
 
     run(actor.run(config))
+
+
+def _port(broker_id: int) -> int:
+    port = _PORT_BASE + broker_id
+    if port > MAX_PORT:
+        raise click.UsageError(
+            f"broker {broker_id} would listen on port {port}: choose one with --port"
+        )
+    return port
+
+
+broker.add_command(broker_questions.list_)
+broker.add_command(broker_questions.describe)
 
 
 def limits_problem(limits: Limits, default_partitions: int) -> str | None:

@@ -18,6 +18,7 @@ from typing import Any
 
 import click
 
+from yak.commands.completing import complete_group, complete_topic
 from yak.commands.drain import Drain, Until
 from yak.commands.formats import Format, as_json, compile_format, plain
 from yak.commands.interrupts import Interrupts
@@ -25,13 +26,13 @@ from yak.commands.options import (
     COUNT,
     DURATION,
     ParamType,
+    check_topic,
     examples,
     option_bootstrap,
     option_client,
     option_version,
 )
 from yak.commands.starts import Start, StartType, since
-from yak.model import is_topic_name
 
 
 class ReplicaType(ParamType):
@@ -52,16 +53,21 @@ class ReplicaType(ParamType):
     context_settings={"auto_envvar_prefix": "YAK_CONSUME"},
     epilog=examples(
         "yak-consume orders --from-beginning",
-        "yak-consume orders -g billing           share the partitions with others of the group",
-        "yak-consume orders -o -10 -e            the last ten of each partition, then end",
+        "yak-consume orders -g billing       share the partitions with the group",
+        "yak-consume orders -o -10 -e        the last ten of each partition, then end",
         "yak-consume orders -f '%p@%o %k: %s\\n'",
         "yak-consume orders --since 1h -J | jq .value",
         "yak-consume orders -n 3 --timeout 5s --expect 3",
     ),
 )
-@click.argument("topic")
+@click.argument("topic", shell_complete=complete_topic)
 @option_bootstrap
-@click.option("-g", "--group", help="Share the partitions with this group, and acknowledge.")
+@click.option(
+    "-g",
+    "--group",
+    shell_complete=complete_group,
+    help="Share the partitions with this group, and acknowledge.",
+)
 @click.option("--from-beginning", is_flag=True, help="The same as -o beginning.")
 @click.option(
     "-o",
@@ -80,11 +86,20 @@ class ReplicaType(ParamType):
     multiple=True,
     help="Read only this partition; repeatable.",
 )
-@click.option("-n", "--max-messages", type=COUNT, help="End after so many records.")
+@click.option(
+    "-n",
+    "-c",
+    "--max-messages",
+    "max_messages",
+    type=COUNT,
+    help="End after so many records.",
+)
 @click.option("-e", "--exit-eof", is_flag=True, help="End when everything there is has been read.")
 @click.option("--timeout", type=DURATION, help="End when nothing has come for so long.")
 @click.option("--expect", type=COUNT, help="End with exit code 1 if fewer records came.")
-@click.option("-f", "--format", "form", help="What to print: %t %p %o %k %s %h %T %S %K, \\n, \\t.")
+@click.option(
+    "-f", "--format", "form", help="What to print: %t %p %o %k %s %h %T %S %K %R, \\n, \\t."
+)
 @click.option("-J", "--json", "is_json", is_flag=True, help="Print JSON, one object a line.")
 @click.option(
     "--read-from",
@@ -95,6 +110,7 @@ class ReplicaType(ParamType):
 )
 @option_client("yak-consume")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
+@click.option("-v", "--verbose", is_flag=True, help="Say where it starts, and what it is told.")
 @option_version
 def consume(
     *,
@@ -110,20 +126,24 @@ def consume(
     form: str | None,
     is_json: bool,
     quiet: bool,
+    verbose: bool,
     **reading: Any,
 ) -> int:
     """Print the records of TOPIC, and with -g acknowledge those that were printed."""
-    if not is_topic_name(topic):
-        raise click.UsageError(f"{topic!r} is no topic name: say 1 to 249 of a-z A-Z 0-9 . _ -")
+    check_topic(topic)
     if expect is not None and max_messages is not None and expect > max_messages:
         raise click.UsageError(f"-n {max_messages} ends before --expect {expect} can be reached")
+    if quiet and verbose:
+        raise click.UsageError("-q and -v contradict each other")
     where = _one_start(from_beginning=from_beginning, start=start, ago=ago)
     until = Until(records=max_messages, end=exit_eof, idle_s=timeout, expected=expect)
     show = _format(form, is_json=is_json)
-    if quiet:
-        logging.getLogger("yak").setLevel(logging.ERROR)
+    if verbose:
+        logging.basicConfig(format="%(message)s")
+    if quiet or verbose:
+        logging.getLogger("yak").setLevel(logging.ERROR if quiet else logging.INFO)
     with Interrupts() as interrupts:
-        drain = Drain(topic, group, show, until, interrupts, quiet=quiet)
+        drain = Drain(topic, group, show, until, interrupts, quiet=quiet, verbose=verbose)
         return drain.run(where, **reading)
 
 

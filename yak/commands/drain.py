@@ -8,7 +8,8 @@ Rules:
 * Ctrl-C ends it: what was printed is acknowledged, and the group left.
 * It ends (-n) after so many records, (-e) when all there is has been printed, (--timeout) when
   nothing has come for so long, (--expect, where neither -n nor -e is said) when that many have.
-* "All there is" is the leader's word, not that of a replica which may be a little behind.
+* "All there is" is the leader's word, not that of a replica which may be a little behind.  A topic
+  that does not exist has no end, and is an error then.
 * Where it begins at the end because nothing else was said, it says how much it leaves out.
 
 Not here: how a record is printed (formats.py), and how it got here (yak.consumer).
@@ -26,7 +27,7 @@ import click
 from yak.admin import Admin
 from yak.commands.formats import Format
 from yak.commands.interrupts import Interrupted, Interrupts
-from yak.commands.output import many
+from yak.commands.output import listed, many
 from yak.commands.running import say
 from yak.commands.starts import At, Last, Start
 from yak.consumer import Consumer
@@ -73,6 +74,7 @@ class Drain:
         interrupts: Interrupts,
         *,
         quiet: bool,
+        verbose: bool = False,
     ) -> None:
         self._topic = topic
         self._group = group
@@ -80,7 +82,9 @@ class Drain:
         self._until = until
         self._interrupts = interrupts
         self._quiet = quiet
-        self._printed = 0
+        self._verbose = verbose
+        #: Records on stdout.
+        self.printed = 0
         #: Where the leader said the end is; asked once, when it seems to be reached.
         self._end: dict[TopicPartition, int] | None = None
 
@@ -97,6 +101,8 @@ class Drain:
         if self._until.idle_s is not None:
             with Admin(bootstrap, timeout_s=self._until.idle_s) as admin:
                 admin.brokers()  # a cluster that nobody can reach is told of in that time, too
+        if self._until.end:
+            self._check_topic(bootstrap)
         try:
             consumer = Consumer(
                 self._topic,
@@ -114,30 +120,41 @@ class Drain:
             self._interrupts.call(lambda: stack.enter_context(consumer))
             if start is None and not self._quiet:
                 self._say_what_is_left_out(consumer, bootstrap)
+            if self._verbose:
+                begun = [f"{t}[{n}]@{offset}" for (t, n), offset in consumer.positions.items()]
+                click.echo(f"starts at {listed(begun) or 'nothing yet'}", err=True)
             self._print(consumer, bootstrap)
         expected = self._until.expected
-        if expected is not None and self._printed < expected:
-            return say(
-                f"{self._printed} records came from {bootstrap}, {expected} were expected", 1
-            )
+        if expected is not None and self.printed < expected:
+            return say(f"{self.printed} records came from {bootstrap}, {expected} were expected", 1)
         return 0
 
     def _print(self, consumer: Consumer, bootstrap: str) -> None:
         most, idle_s = self._until.most, self._until.idle_s
         heard = time.monotonic()
         out, show = sys.stdout.buffer, self._show
-        while (most is None or self._printed < most) and not self._interrupts.asked:
-            room = _AT_ONCE if most is None else min(_AT_ONCE, most - self._printed)
+        while (most is None or self.printed < most) and not self._interrupts.asked:
+            room = _AT_ONCE if most is None else min(_AT_ONCE, most - self.printed)
             records = consumer.poll(timeout=_LOOK_S, max_records=room)
             if records:
                 out.write(b"".join([show(record) for record in records]))
                 out.flush()
-                self._printed += len(records)
+                self.printed += len(records)
                 heard = time.monotonic()
             elif idle_s is not None and time.monotonic() - heard >= idle_s:
                 return
             if self._until.end and consumer.at_end and self._is_at_end(consumer, bootstrap):
                 return
+
+    def _check_topic(self, bootstrap: str) -> None:
+        """What ends with the topic would never end without one.  Raises UNKNOWN_TOPIC."""
+        try:
+            with Admin(bootstrap, timeout_s=_ASK_S) as admin:
+                admin.topic(self._topic)
+        except YakError as e:
+            if e.name == "UNKNOWN_TOPIC":
+                e.hint = "`yak topic list` shows those that there are; without -e it is waited for"
+                raise
 
     # -- where it begins and ends -----------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 Rules:
 
 * Lines that arrived together are sent together.  On a terminal, and with -v, each acknowledgement
-  is shown before the next lines are read: `✓ orders[1]@42  0.4 ms`.
+  is shown before the next lines are read: `✓ orders[1]@42  0.4 ms  2 replicas`.
 * Lines are kept until they are acknowledged, so that those which never were can be listed, by
   number and beginning.  The producer's buffer bounds how many that can be.
 * A line that is no record ends the reading; what came before it is still delivered.
@@ -18,7 +18,7 @@ import os
 import select
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +33,6 @@ from yak.commands.lines import (
     Chunk,
     Parsed,
     json_or_text,
-    parse_record,
     read_chunks,
     split_key,
     text_or_bytes,
@@ -67,8 +66,9 @@ class How:
     separator: bytes | None = None
     headers: Headers | None = None
     partition: int | None = None
-    is_json: bool = False
     json_values: bool = False
+    #: What a line is, where it says more than a key and a value.  Raises BadLine.
+    parse: Callable[[bytes, int], Parsed] | None = None
 
 
 @dataclass(frozen=True)
@@ -100,16 +100,27 @@ class _Outstanding:
 
 
 class Feed:
-    """See the module's text.  shows: each acknowledgement is a line on stderr."""
+    """See the module's text.  shows: each acknowledgement is a line on stderr.
+
+    replicas: asked after each that is shown; how many have the record, None where nobody says.
+    """
 
     def __init__(
-        self, producer: Producer, how: How, interrupts: Interrupts, *, quiet: bool, shows: bool
+        self,
+        producer: Producer,
+        how: How,
+        interrupts: Interrupts,
+        *,
+        quiet: bool,
+        shows: bool,
+        replicas: Callable[[], int | None] = lambda: None,
     ) -> None:
         self._producer = producer
         self._how = how
         self._interrupts = interrupts
         self._quiet = quiet
         self._shows = shows and not quiet
+        self._replicas = replicas
         self._outstanding: deque[_Outstanding] = deque()
         self._lost: list[Lost] = []
         #: How many of those lost were never handed to the producer.
@@ -153,14 +164,16 @@ class Feed:
                     self._send(chunk)
                     self._settle()
                     bar.advance(sum(map(len, chunk.lines)) + len(chunk.lines), len(chunk.lines))
+            if prompts:
+                click.echo(err=True)  # what comes is not behind the last prompt
         finally:
             if file is not None:
                 os.close(fd)
 
     def _send(self, chunk: Chunk) -> None:
         how = self._how
-        if how.is_json:
-            self._send_json(chunk)
+        if how.parse is not None:
+            self._send_parsed(chunk, how.parse)
         elif how.separator is not None:
             pairs = [split_key(line, how.separator) for line in chunk.lines]
             keys = [None if key is None else text_or_bytes(key) for key, _ in pairs]
@@ -188,12 +201,12 @@ class Feed:
             raise
         self._sent(_Outstanding(chunk, receipt, at))
 
-    def _send_json(self, chunk: Chunk) -> None:
+    def _send_parsed(self, chunk: Chunk, parse: Callable[[bytes, int], Parsed]) -> None:
         records: list[Parsed] = []
         bad: BadLine | None = None
         for number, line in enumerate(chunk.lines, chunk.first):
             try:
-                records.append(parse_record(line, number))
+                records.append(parse(line, number))
             except BadLine as e:
                 bad = e
                 break
@@ -244,9 +257,10 @@ class Feed:
             self._producer.flush()
         elapsed_ms = (time.monotonic() - sent.at) * 1000
         with suppress(YakError):  # likewise
-            click.echo(
-                "".join(_tick(place, elapsed_ms) for place in sent.places()), nl=False, err=True
-            )
+            places = sent.places()
+            replicas = self._replicas()
+            ticks = [_tick(place, elapsed_ms, replicas) for place in places]
+            click.echo("".join(ticks), nl=False, err=True)
 
     def _settle(self) -> None:
         """Let go of lines whose outcome is known; remember the lost ones."""
@@ -295,6 +309,7 @@ def _preview(line: bytes) -> str:
     return shown + "…" if len(line) > _PREVIEW_BYTES else shown
 
 
-def _tick(place: RecordMetadata, elapsed_ms: float) -> str:
+def _tick(place: RecordMetadata, elapsed_ms: float, replicas: int | None) -> str:
     at = "" if place.offset is None else f"@{place.offset}"
-    return f"✓ {place.topic}[{place.partition}]{at}  {elapsed_ms:.1f} ms\n"
+    on = "" if replicas is None else f"  {many(replicas, 'replica')}"
+    return f"✓ {place.topic}[{place.partition}]{at}  {elapsed_ms:.1f} ms{on}\n"

@@ -8,6 +8,7 @@ r"""What `yak-consume` prints of a record.
 
         %t topic   %p partition   %o offset   %T timestamp in ms
         %k key     %K its bytes   %s value    %S its bytes   %h headers as a=b,c=d   %% a percent
+        %R the value's bytes as 32 bits, big endian, so that a program can read values by it
         \n \t \r \0 \\ \xNN       as they are
 
 A key that is null is printed as nothing, and its length is -1.
@@ -107,5 +108,6 @@ _TOKENS: Final[dict[str, Format]] = {
     "h": _headers,
     "T": lambda r: _number(r.time if r.timestamp is None else r.timestamp),
     "S": lambda r: _number(len(value_bytes(r.value))),
+    "R": lambda r: len(value_bytes(r.value)).to_bytes(4, "big"),
     "K": lambda r: _number(-1 if r.key is None else len(value_bytes(r.key))),
 }

@@ -19,6 +19,7 @@ from collections.abc import Collection, Iterable
 import click
 
 from yak.admin import Admin, Place
+from yak.commands.completing import complete_group, complete_topic
 from yak.commands.confirm import confirmed
 from yak.commands.options import (
     examples,
@@ -64,7 +65,7 @@ def list_(*, bootstrap: str, as_json: bool) -> None:
 
 
 @group.command()
-@click.argument("name", metavar="GROUP")
+@click.argument("name", metavar="GROUP", shell_complete=complete_group)
 @option_bootstrap
 @option_json
 def describe(*, name: str, bootstrap: str, as_json: bool) -> None:
@@ -94,8 +95,8 @@ def describe(*, name: str, bootstrap: str, as_json: bool) -> None:
         "yak group seek billing orders --to @2026-11-22T09:00:00Z --dry-run",
     )
 )
-@click.argument("name", metavar="GROUP")
-@click.argument("topics", metavar="[TOPIC]...", nargs=-1)
+@click.argument("name", metavar="GROUP", shell_complete=complete_group)
+@click.argument("topics", metavar="[TOPIC]...", nargs=-1, shell_complete=complete_topic)
 @click.option(
     "--to",
     "start",
@@ -162,7 +163,7 @@ def _found(
 
 
 @group.command()
-@click.argument("name", metavar="GROUP")
+@click.argument("name", metavar="GROUP", shell_complete=complete_group)
 @option_yes
 @option_dry_run
 @option_bootstrap

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
@@ -153,15 +153,26 @@ def produce(bootstrap: str, topic: str, load: Load) -> Figures:
     return figures
 
 
+def paced(records: int, rate: float) -> Iterator[tuple[float, float]]:
+    """So many times: when it is, and when it was planned to be, on `time.perf_counter`.
+
+    rate: a second; 0 as many as go.
+    """
+    begun = time.perf_counter()
+    for number in range(records):
+        now = time.perf_counter()
+        due = begun + number / rate if rate else now
+        while now < due:
+            time.sleep(max(_PAUSE_S, due - now))
+            now = time.perf_counter()
+        yield now, due
+
+
 def _send_paced(producer: Producer, topic: str, load: Load, figures: Figures) -> None:
     value = value_of(load.size)
     took: list[float] = []
     late: list[float] = []
-    begun = time.perf_counter()
-    for number in range(load.records):
-        due = begun + number / load.rate
-        while (now := time.perf_counter()) < due:
-            time.sleep(max(_PAUSE_S, due - now))
+    for now, due in paced(load.records, load.rate):
         late.append(now - due)
 
         def done(_: object, sent_at: float = now) -> None:

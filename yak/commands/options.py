@@ -18,11 +18,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
+from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
 from yak.config import DEFAULT_BOOTSTRAP, DEFAULT_ZK
 from yak.local import note
-from yak.model import MAX_INT, parse_address, parse_addresses
+from yak.model import MAX_INT, is_topic_name, parse_address, parse_addresses
 from yak.version import VERSION
 
 _SIZE_UNITS: Final = {
@@ -166,7 +167,7 @@ FSYNC: Final = FsyncType()
 PAIR: Final = PairType()
 
 
-def _running_brokers() -> str:
+def running_brokers() -> str:
     """Of the cluster that yak.json names, if it lives."""
     found = note.running()
     return DEFAULT_BOOTSTRAP if found is None else found.bootstrap
@@ -183,8 +184,10 @@ def option_bootstrap(command: F) -> F:
     return click.option(
         "-b",
         "--bootstrap",
+        "--bootstrap-server",
+        "bootstrap",
         type=BOOTSTRAP,
-        default=_running_brokers,
+        default=running_brokers,
         show_default=f"those of `yak up`, else {DEFAULT_BOOTSTRAP}",
         envvar="YAK_BOOTSTRAP",
         help="Brokers to ask first; any one of them that answers is enough.",
@@ -247,6 +250,23 @@ def option_until_eof(command: F) -> F:
 def option_version(command: F) -> F:
     """--version."""
     return click.version_option(VERSION, prog_name="yak", message="%(prog)s %(version)s")(command)
+
+
+def check_alone(context: click.Context, process: str) -> None:
+    """An option of the process before a command would be lost without a word: UsageError."""
+    for option in context.command.params:
+        name = option.name or ""
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(
+                f"{option.opts[0]} is for running {process}; `{context.invoked_subcommand}` has "
+                "options of its own, after its name"
+            )
+
+
+def check_topic(name: str) -> None:
+    """Raises UsageError for what is no topic's name."""
+    if not is_topic_name(name):
+        raise click.UsageError(f"{name!r} is no topic name: say 1 to 249 of a-z A-Z 0-9 . _ -")
 
 
 def examples(*lines: str) -> str:

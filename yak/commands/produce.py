@@ -5,36 +5,45 @@
 Options that contradict each other are refused before anything is read.  Exit code 0 if everything
 that was read was acknowledged, else 1.
 
+An acknowledgement that is shown names how many replicas have the record: with `--acks all` those
+that the leader counts as in sync when it is asked, right afterwards.
+
 Not here: how lines become records (lines.py), how they are sent and what is told of it (feed.py).
 """
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import click
 
+from yak.commands.completing import complete_topic
 from yak.commands.feed import Feed, How
 from yak.commands.interrupts import Interrupts
-from yak.commands.lines import unescape
+from yak.commands.lines import parse_record, unescape
 from yak.commands.options import (
     DURATION,
     PAIR,
     SIZE,
+    check_topic,
     examples,
     option_bootstrap,
     option_client,
     option_version,
 )
-from yak.model import is_topic_name
+from yak.errors import YakError
 
 if TYPE_CHECKING:
     from yak.producer import Producer
 
 #: Waiting for room outlasts every batch's own time-out by this much, so that the batch's is told.
 _PATIENCE_MS: Final = 5_000
+#: How long the leader may take to say who is in sync, for an acknowledgement that is shown.
+_ASK_S: Final = 1.0
 
 
 @click.command(
@@ -47,7 +56,7 @@ _PATIENCE_MS: Final = 5_000
         "yak-produce orders                      type lines; Ctrl-D ends",
     ),
 )
-@click.argument("topic")
+@click.argument("topic", shell_complete=complete_topic)
 @option_bootstrap
 @click.option(
     "-l",
@@ -114,7 +123,7 @@ def produce(
     **delivery: Any,
 ) -> int:
     """Send lines to TOPIC, one record a line, and see each of them acknowledged."""
-    _check_topic(topic)
+    check_topic(topic)
     if key is not None and key_separator is not None:
         raise click.UsageError("-k and -K contradict each other: one key for all, or one a line")
     if is_json and (key is not None or key_separator is not None or value_form == "json"):
@@ -127,48 +136,49 @@ def produce(
         separator=None if key_separator is None else _separator(key_separator),
         headers=list(headers) or None,
         partition=partition,
-        is_json=is_json,
+        parse=parse_record if is_json else None,
         json_values=value_form == "json",
     )
     on_terminal = file is None and sys.stdin.isatty()
-    producer = _make_producer(**delivery)
-    with Interrupts() as interrupts:
-        feed = Feed(producer, how, interrupts, quiet=quiet, shows=verbose or on_terminal)
+    shows = (verbose or on_terminal) and not quiet
+    producer = make_producer(**{**delivery, "acks": _ACKS[delivery["acks"]]})
+    with contextlib.ExitStack() as stack:
+        replicas = _replicas(delivery["bootstrap"], delivery["acks"], stack if shows else None)
+        interrupts = stack.enter_context(Interrupts())
+        feed = Feed(producer, how, interrupts, quiet=quiet, shows=shows, replicas=replicas)
         return feed.run(file, prompts=on_terminal and not quiet)
 
 
-def _make_producer(
-    *,
-    bootstrap: str,
-    client: str,
-    acks: str,
-    linger_ms: float,
-    batch_bytes: int,
-    delivery_timeout: float,
-) -> Producer:
-    """Raises UsageError for what the producer does not take."""
-    from yak.producer import Producer
+def _replicas(
+    bootstrap: str, acks: str, stack: contextlib.ExitStack | None
+) -> Callable[[], int | None]:
+    """How many have what was acknowledged just now.  stack: None where nobody will ask."""
+    if stack is None or acks != "all":
+        return lambda: 1 if acks == "1" else None
+    from yak.admin import Admin
 
+    admin = stack.enter_context(Admin(bootstrap, client="yak-produce", timeout_s=_ASK_S))
+
+    def ask() -> int | None:
+        with contextlib.suppress(YakError):
+            return len(admin.metadata([]).isr)
+        return None
+
+    return ask
+
+
+def make_producer(**options: Any) -> Producer:
+    """With these of a producer's options.  Raises UsageError for what it does not take."""
+    from yak.producer import Producer, Settings
+
+    timeout_s = options.get("delivery_timeout", Settings.delivery_timeout)
     try:
-        return Producer(
-            bootstrap=bootstrap,
-            client=client,
-            acks=_ACKS[acks],
-            linger_ms=linger_ms,
-            batch_bytes=batch_bytes,
-            delivery_timeout=delivery_timeout,
-            max_block_ms=delivery_timeout * 1000 + _PATIENCE_MS,
-        )
+        return Producer(**{"max_block_ms": timeout_s * 1000 + _PATIENCE_MS, **options})
     except ValueError as e:
         raise click.UsageError(str(e)) from e
 
 
 _ACKS: Final[dict[str, Literal["all", 0, 1]]] = {"all": "all", "1": 1, "0": 0}
-
-
-def _check_topic(name: str) -> None:
-    if not is_topic_name(name):
-        raise click.UsageError(f"{name!r} is no topic name: say 1 to 249 of a-z A-Z 0-9 . _ -")
 
 
 def _separator(text: str) -> bytes:

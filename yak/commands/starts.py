@@ -5,6 +5,7 @@
     -N          the last N records of every partition      @TIME  the first logged then or later
 
 TIME is milliseconds since 1970, or ISO 8601 (`@2026-11-22T09:41:00Z`; without a zone, local time).
+kcat's `s@TIME` is the same.
 
 Not here: asking a cluster for the offsets that -N and @TIME mean.
 """
@@ -59,8 +60,8 @@ def parse_start(text: str) -> Start:
         return text
     if _NUMBER.fullmatch(text) and abs(int(text)) <= MAX_INT:
         return Last(-int(text)) if text.startswith("-") else int(text)
-    if text.startswith("@"):
-        return At(_milliseconds(text[1:]))
+    if text.startswith(("@", "s@")):
+        return At(_milliseconds(text.partition("@")[2]))
     raise ValueError(f"{text!r}: say beginning, end, stored, N, -N or @TIME")
 
 

@@ -15,6 +15,7 @@ import click
 import msgspec
 
 from yak.admin import Admin, TopicReport
+from yak.commands.completing import complete_topic
 from yak.commands.confirm import confirmed, only_said
 from yak.commands.options import (
     COUNT,
@@ -122,7 +123,7 @@ def list_(*, bootstrap: str, as_json: bool) -> None:
 
 
 @topic.command()
-@click.argument("name", metavar="TOPIC")
+@click.argument("name", metavar="TOPIC", shell_complete=complete_topic)
 @option_bootstrap
 @option_json
 def describe(*, name: str, bootstrap: str, as_json: bool) -> None:
@@ -142,7 +143,7 @@ def describe(*, name: str, bootstrap: str, as_json: bool) -> None:
         "yak topic alter orders --unset retention_ms     back to the default",
     )
 )
-@click.argument("name", metavar="TOPIC")
+@click.argument("name", metavar="TOPIC", shell_complete=complete_topic)
 @click.option("--partitions", type=COUNT, help="The new total: a topic grows, and never shrinks.")
 @click.option(
     "--config", type=PAIR, multiple=True, help="A setting to set, as NAME=VALUE; repeatable."
@@ -206,7 +207,7 @@ def _altered(
         "yak topic delete orders --yes           does not ask",
     )
 )
-@click.argument("name", metavar="TOPIC")
+@click.argument("name", metavar="TOPIC", shell_complete=complete_topic)
 @option_yes
 @option_dry_run
 @option_bootstrap
@@ -236,7 +237,7 @@ def delete(*, name: str, yes: bool, dry_run: bool, bootstrap: str, as_json: bool
         "yak topic trim orders --all --dry-run",
     )
 )
-@click.argument("name", metavar="TOPIC")
+@click.argument("name", metavar="TOPIC", shell_complete=complete_topic)
 @click.option(
     "--partition",
     "partitions",

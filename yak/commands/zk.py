@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Final
 
 import click
-from click.core import ParameterSource
 
 from yak.commands import zk_orders
 from yak.commands.options import (
     COUNT,
     SIZE,
+    check_alone,
     examples,
     option_quiet_process,
     option_until_eof,
@@ -143,7 +143,7 @@ def zk(
     With a command, ask the yak-zk that runs, or give it an order.
     """
     if context.invoked_subcommand is not None:
-        _check_alone(context)
+        check_alone(context, "yak-zk")
         return
     agreed = Settings(**settings)
     problem = settings_problem(agreed)
@@ -162,17 +162,6 @@ def zk(
     from yak import zookeeper
 
     run(zookeeper.run(config))
-
-
-def _check_alone(context: click.Context) -> None:
-    """An option of the process before a command would be lost without a word."""
-    for option in context.command.params:
-        name = option.name or ""
-        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            raise click.UsageError(
-                f"{option.opts[0]} is for running yak-zk; `{context.invoked_subcommand}` has "
-                "options of its own, after its name"
-            )
 
 
 zk.add_command(zk_orders.status)

@@ -56,7 +56,7 @@ def test_every_option_reaches_its_place(monkeypatch: pytest.MonkeyPatch) -> None
     topic, group, _, until, _ = drain.args
     assert (topic, group) == ("orders", "g")
     assert until == Until(records=5, end=True, idle_s=0.5, expected=4)
-    assert drain.options == {"quiet": True}
+    assert drain.options == {"quiet": True, "verbose": False}
     assert drain.ran == (
         Last(3),
         {"bootstrap": "h:1", "client": "me", "partitions": (1, 2), "read_from": 2},

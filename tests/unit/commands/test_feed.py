@@ -14,6 +14,7 @@ import pytest
 from yak.commands import feed as feed_module
 from yak.commands.feed import Feed, How, listed
 from yak.commands.interrupts import Interrupted, Interrupts
+from yak.commands.lines import parse_record
 from yak.errors import UndeliveredError, YakError
 from yak.model import RecordMetadata
 from yak.producer import Producer
@@ -89,16 +90,19 @@ def _run(
     *,
     quiet: bool = False,
     shows: bool = False,
+    is_json: bool = False,
+    replicas: int | None = None,
     **how: Any,
 ) -> int:
     path = tmp_path / "input"
     path.write_bytes(content)
     feed = Feed(
         cast("Producer", producer),
-        How(topic="t", **how),
+        How(topic="t", parse=parse_record if is_json else None, **how),
         Interrupts(),
         quiet=quiet,
         shows=shows,
+        replicas=lambda: replicas,
     )
     return feed.run(path, prompts=False)
 
@@ -208,6 +212,14 @@ def test_acknowledgements_are_shown(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert first.startswith("✓ t[0]@40  ")
     assert first.endswith(" ms")
     assert second.startswith("✓ t[0]@41  ")
+
+
+@pytest.mark.parametrize(("replicas", "told"), [(1, "  1 replica"), (3, "  3 replicas")])
+def test_an_acknowledgement_says_how_many_have_it(
+    replicas: int, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run(tmp_path, b"a\n", _Producer(), shows=True, replicas=replicas) == 0
+    assert capsys.readouterr().err.splitlines()[0].endswith(f" ms{told}")
 
 
 def test_an_interruption_delivers_what_was_read(
