@@ -18,6 +18,7 @@ from msgspec import structs
 
 from tests.support.cluster import run_command
 from tests.support.process import Process, command, environment, wait_until
+from tests.support.wire import Wire
 from yak.local import note
 from yak.local.pids import born
 
@@ -83,14 +84,20 @@ def test_a_cluster_that_is_left_running(home: Path) -> None:
     os.kill(pids["broker-2"], signal.SIGKILL)
     assert "started again: broker-2" in yak(home, "up")
     again = the_note(home)
-    assert [a["pid"] == b["pid"] for a, b in zip(again["members"], noted["members"], strict=True)]
+    stayed = [a == b for a, b in zip(again["members"], noted["members"], strict=True)]
+    assert stayed == [True, True, False, True]
     assert again["bootstrap"] == noted["bootstrap"]
     assert yak(home, "down") == "stopped: broker-1, broker-2, broker-3 and yak-zk\n"
     assert running_under(home) == []
     assert "no cluster to stop" in yak(home, "down", code=1)
 
-    begun = json.loads(yak(home, "up", "--detach", "--ports", "any", "--json"))
+    everywhere = ("--host", "0.0.0.0")
+    begun = json.loads(yak(home, "up", "--detach", "--ports", "any", "--json", *everywhere))
     assert begun == the_note(home)
+    port = int(begun["bootstrap"].split(",")[0].rpartition(":")[2])
+    with Wire(("127.0.0.2", port)) as wire:  # another of this machine's addresses
+        told = wire.ok("metadata", topics=[])["brokers"]
+    assert [one["host"] for one in told] == ["127.0.0.2"] * 3
     assert "hello" in yak(home, "consume", "greetings", "--from-beginning", "-e")
 
 
@@ -211,7 +218,15 @@ def test_what_a_dead_cluster_left_is_replaced_and_fresh_asks(home: Path) -> None
 
 
 @pytest.mark.parametrize(
-    "argv", [("--json",), ("--yes",), ("--dry-run",), ("-n", "0"), ("--ports", "x"), ("surplus",)]
+    "argv",
+    [
+        ("--json",),
+        ("--yes",),
+        ("--dry-run",),
+        ("-n", "0"),
+        ("--ports", "x"),
+        ("surplus",),
+    ],
 )
 def test_what_makes_no_sense(home: Path, argv: tuple[str, ...]) -> None:
     assert "error: " in yak(home, "up", *argv, code=2)

@@ -20,6 +20,7 @@ Not here: how processes are started and found (yak/local), what they say (screen
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import os
 import selectors
@@ -48,6 +49,7 @@ from yak.commands.screen import Screen
 from yak.errors import Fatal
 from yak.local import note
 from yak.local.cluster import (
+    HOST,
     LocalCluster,
     Options,
     Ports,
@@ -95,6 +97,7 @@ class PortsType(ParamType):
         "yak up --detach                 returns when it is ready; yak down stops it",
         "yak up -n 1 --ports any         one broker, on any free port",
         "yak up --data-dir /tmp/y --ports 19000   yak-zk on 19000, brokers from 19001",
+        "yak up --host 0.0.0.0           in a container, for clients outside",
         "yak up --fresh                  without what an earlier cluster left; asks",
     ),
 )
@@ -119,6 +122,12 @@ class PortsType(ParamType):
     help="Where they listen: any free ports, so many in a row from PORT, or yak-zk's and each "
     "broker's.",
 )
+@click.option(
+    "--host",
+    default=HOST,
+    show_default=True,
+    help="Where brokers listen; 0.0.0.0 lets other machines in. yak-zk stays on this one.",
+)
 @click.option("-d", "--detach", is_flag=True, help="Return when it is ready, and leave it running.")
 @click.option("--fresh", is_flag=True, help="Delete what an earlier cluster left there. Asks.")
 @click.option(
@@ -137,6 +146,7 @@ def up(
     brokers: int | None,
     data_dir: Path,
     ports: list[int] | None,
+    host: str,
     detach: bool,
     fresh: bool,
     fsync: str,
@@ -164,7 +174,8 @@ def up(
     options = Options(zk=[], broker=["--fsync", fsync])
     if len(ids) == 1:
         options.zk += ["--min-insync-replicas", "1"]
-    cluster = LocalCluster(data_dir, ids, _ports(ports, ids), options)
+    where = dataclasses.replace(_ports(ports, ids), host=host)
+    cluster = LocalCluster(data_dir, ids, where, options)
     with Interrupts() as interrupts:
         _hang_up_is_an_end()
         return _run(cluster, interrupts, detach=detach, shows=not quiet, as_json=as_json)

@@ -36,6 +36,8 @@ from yak.local.ready import Standing, round_trip, wait_in_sync
 from yak.model import Address, parse_address
 
 HOST: Final = "127.0.0.1"
+#: All addresses of the machine; it is reached by any of them.
+EVERYWHERE: Final = "0.0.0.0"  # noqa: S104 -- it is recognised here, and chosen by the user
 #: A process on a machine that does other things too.
 LISTEN_LIMIT_S: Final = 30.0
 #: From the last one that listens to all in sync: a broker may have to catch up.
@@ -48,10 +50,14 @@ _BROKER_PORT: Final = 9091
 
 @dataclass(frozen=True)
 class Ports:
-    """Where they listen: zk, and each broker by its id.  0 is any free one."""
+    """Where they listen: zk, and each broker by its id.  0 is any free one.
+
+    host: of the brokers; yak-zk is nobody's but theirs.
+    """
 
     zk: int
     brokers: dict[int, int]
+    host: str = HOST
 
     @classmethod
     def usual(cls, ids: Sequence[int]) -> Ports:
@@ -109,7 +115,9 @@ class LocalCluster:
         return str(self.address(ZK))
 
     def address(self, member: int) -> Address:
-        return self._reserved[member].address
+        """By which it is reached from this machine."""
+        host, port = self._reserved[member].address
+        return Address(HOST if host == EVERYWHERE else host, port)
 
     def directory(self, member: int) -> Path:
         return self.data_dir / ("zookeeper" if member == ZK else name_of(member))
@@ -158,7 +166,8 @@ class LocalCluster:
     def _reserve(self) -> None:
         wanted = {ZK: self._ports.zk, **self._ports.brokers}
         for member in (ZK, *self.ids):
-            self._reserved[member] = Reserved.take(HOST, wanted[member])
+            host = HOST if member == ZK else self._ports.host
+            self._reserved[member] = Reserved.take(host, wanted[member])
 
     def _spawn(self, member: int) -> None:
         name = name_of(member)
@@ -173,6 +182,11 @@ class LocalCluster:
         if member == ZK:
             return [*command("yak-zk"), *own, *self.options.zk]
         start = [*command("yak-broker"), "--id", str(member), "--zk", self.zk]
+        if self._ports.host != HOST:
+            start += ["--host", self._ports.host]
+        if self._ports.host == EVERYWHERE:
+            # For the other brokers; a client is told the host that it dialled.
+            start += ["--advertise", str(self.address(member))]
         return [*start, *own, *self.options.broker, *self.options.brokers.get(member, ())]
 
     def wait_ready(self) -> None:
