@@ -264,6 +264,15 @@ class AsyncAdmin:
             found = [b if a is None else a for a, b in zip(found, ends, strict=True)]
         return {where: offset or 0 for where, offset in zip(wheres, found, strict=True)}
 
+    async def bounds(self, wheres: Sequence[TopicPartition]) -> list[tuple[int, int]]:
+        """(start, high watermark) of these partitions, in their order.
+
+        Raises UNKNOWN_TOPIC, UNKNOWN_PARTITION for any of them.
+        """
+        starts = await self._offsets(list(wheres), "earliest")
+        ends = await self._offsets(list(wheres), "latest")
+        return [(start or 0, end or 0) for start, end in zip(starts, ends, strict=True)]
+
     async def _offsets(self, wheres: list[TopicPartition], at: str | int) -> list[int | None]:
         fields = {"type": "list_offsets", "id": 0, "partitions": wheres, "at": at}
         request = msgspec.convert(fields, m.ListOffsets)

@@ -29,6 +29,7 @@ from yak.config import Limits
 from yak.copying import Fetching, Giving
 from yak.core import events as e
 from yak.errors import Fatal, Refused
+from yak.memory import resident_bytes
 from yak.net.coordinator import Coordination
 from yak.net.link import LeaderLink
 from yak.net.server import Server
@@ -469,6 +470,7 @@ class Carrier:
         answer.found = self.story.found.listed
         answer.version = VERSION
         answer.uptime_s = round(time.monotonic() - self._began, 3)
+        answer.memory = resident_bytes()
 
 
 def _kept(offset: int | None, bounds: tuple[int, int]) -> int | None:

@@ -31,6 +31,7 @@ _COMMANDS: Final[Mapping[str, str]] = {
     "topic": "Create, list, describe, alter, trim and delete topics.",
     "group": "List, describe, move and delete consumer groups.",
     "status": "Show the cluster and each broker.",
+    "top": "The same, live: rates, lag, what happens and why.",
     "explain": "Say why: who leads, who is in sync, where a record is, why a group is behind.",
     "log": "Read an operation log, one line an operation.",
     "bench": "Measure the cluster: records a second, and milliseconds.",

@@ -54,6 +54,7 @@ from yak.messages_zk import (
     CoordinatorStatus,
     Elect,
     Election,
+    Happened,
     IsrAnswer,
     Join,
     JoinAnswer,
@@ -87,6 +88,7 @@ __all__ = [
     "Election",
     "Epoch",
     "ErrorAnswer",
+    "Happened",
     "Id",
     "Index",
     "IsrAnswer",
@@ -513,6 +515,8 @@ class StatusAnswer(Answer, kw_only=True):
     inc: str = ""
     #: Also what is mended: until the process ends.
     found: list[Finding] = msgspec.field(default_factory=list)
+    #: Bytes of memory that the process takes up now; 0 where the system does not tell.
+    memory: int = 0
 
 
 class CopyOffer(msgspec.Struct, kw_only=True):

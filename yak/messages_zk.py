@@ -5,7 +5,7 @@ yak/messages.py has the rules, and names all of this again: it is what others im
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -222,7 +222,17 @@ class RefusedEntry(msgspec.Struct, kw_only=True):
     why: str
 
 
+class Happened(msgspec.Struct, kw_only=True):
+    """One line of yak-zk's events.jsonl."""
+
+    time: int
+    event: str
+    fields: dict[str, Any]
+
+
 class CoordinatorStatus(Answer, kw_only=True):
+    """events: the last ones of this process, oldest first.  memory: bytes, as a broker's."""
+
     role: str = "coordinator"
     cluster: str
     version: int
@@ -234,3 +244,5 @@ class CoordinatorStatus(Answer, kw_only=True):
     elections: list[Election]
     refused: list[RefusedEntry] = msgspec.field(default_factory=list)
     uptime_s: float = 0.0
+    events: list[Happened] = msgspec.field(default_factory=list)
+    memory: int = 0

@@ -26,6 +26,7 @@ import signal
 import sys
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
@@ -38,6 +39,7 @@ from yak.core.coordinator import Coordinator, Effect, Probe, Publish, Save
 from yak.core.document import Document
 from yak.core.events import HangUp, Reply, Tell
 from yak.errors import Fatal, YakError
+from yak.memory import resident_bytes
 from yak.model import Address, Now
 from yak.net.connection import Connection
 from yak.net.lifeline import end_with_stdin
@@ -57,6 +59,8 @@ GRACE_S: Final = 1.0
 PROBE_S: Final = 1.0
 PROBE_ATTEMPTS: Final = 10
 PROBE_PAUSE_S: Final = 0.02
+#: So many of its last events a status has: a screen full, in 10 KB.
+EVENTS_TOLD: Final = 50
 
 _FORMAT: Final = 1
 
@@ -157,6 +161,8 @@ class _Shell:
         #: Why the process must stop, if it must.  Nothing is said any more then.
         self._failed: Exception | None = None
         self._probes: set[asyncio.Task[None]] = set()
+        #: For `status`: all of it is in events.jsonl, on this machine only.
+        self._recent: deque[m.Happened] = deque(maxlen=EVENTS_TOLD)
         self._core = Coordinator(
             document,
             config.settings,
@@ -248,6 +254,9 @@ class _Shell:
             case Tell(event, fields):
                 self._tell(event, **fields)
             case Reply(conn, request_id, answer):
+                if isinstance(answer, m.CoordinatorStatus):
+                    answer.events = list(self._recent)
+                    answer.memory = resident_bytes()
                 connection = self.server.connections.get(conn)
                 if connection is not None:
                     connection.answer(request_id, answer)
@@ -266,6 +275,7 @@ class _Shell:
 
     def _tell(self, event: str, **fields: Any) -> None:
         self._story.tell(event, **fields)
+        self._recent.append(m.Happened(time=_now().wall_ms, event=event, fields=fields))
 
     # -- probes -----------------------------------------------------------------------------------
 

@@ -5,7 +5,14 @@ One cluster for all of them: they only look.
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
+import pty
+import select
+import struct
+import subprocess
+import termios
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,7 +20,7 @@ import pytest
 
 from tests.support.cluster import Cluster, run_command
 from tests.support.logfiles import find, read_oplog
-from tests.support.process import wait_until
+from tests.support.process import command, environment, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -136,3 +143,88 @@ def test_for_people_and_with_nothing_to_tell_from(cluster: Cluster) -> None:
     ended = run_command("yak", "explain", "leader", "-b", "127.0.0.1:1", cwd=elsewhere)
     assert ended.returncode == 1
     assert b"there is nothing to tell from" in ended.stderr
+
+
+# -- yak top, yak status --------------------------------------------------------------------------
+
+
+class Terminal:
+    """A command on a terminal of 80 columns and 24 lines, and all that it has drawn."""
+
+    def __init__(self, argv: list[str]) -> None:
+        self._ours, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+        self.popen = subprocess.Popen(
+            [command(argv[0]), *argv[1:]],
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            env=environment(TERM="xterm", COLUMNS="80", LINES="24"),
+            start_new_session=True,
+        )
+        os.close(theirs)
+        self.drawn = ""
+
+    def type(self, keys: bytes) -> None:
+        os.write(self._ours, keys)
+
+    def wait(self, words: str) -> None:
+        """Until it has drawn this, from now on."""
+        since = len(self.drawn)
+        wait_until(
+            lambda: self._read() and words in self.drawn[since:],
+            lambda: f"{words!r} is drawn; so far: {self.drawn[-3000:]}",
+        )
+
+    def _read(self) -> bool:
+        while select.select([self._ours], [], [], 0)[0]:
+            try:
+                self.drawn += os.read(self._ours, 65536).decode(errors="replace")
+            except OSError:  # it has ended
+                break
+        return True
+
+    def close(self) -> None:
+        self.popen.kill()
+        self.popen.wait()
+        os.close(self._ours)
+
+
+def test_top_on_a_terminal(cluster: Cluster) -> None:
+    assert cluster.zk_address is not None
+    zk = "{}:{}".format(*cluster.zk_address)
+    terminal = Terminal(
+        ["yak", "top", "--interval", "200ms", "-b", cluster.bootstrap([2, 3]), "--zk", zk]
+    )
+    try:
+        terminal.wait("broker 1 is down")
+        terminal.wait("what happened last, and why")
+        assert "Traceback" not in terminal.drawn
+        terminal.type(b"q")
+        assert terminal.popen.wait(20) == 0
+    finally:
+        terminal.close()
+
+
+def test_top_without_a_terminal(cluster: Cluster) -> None:
+    ended = cluster.run("yak", "top")
+    assert ended.returncode == 1
+    assert b"yak status --watch" in ended.stderr
+
+
+def test_status_has_it_all_once(cluster: Cluster) -> None:
+    assert cluster.zk_address is not None
+    zk = "{}:{}".format(*cluster.zk_address)
+    plain = cluster.run("yak", "status", "--zk", zk).stdout.decode()
+    assert "broker 1 is down; brokers 2 and 3 are in sync" in plain
+    told = json.loads(cluster.run("yak", "status", "--zk", zk, "--json").stdout)
+    assert told["health"]["level"] == "warn"
+    ages = {one["id"]: one["heartbeat_age_ms"] for one in told["brokers"]}
+    assert ages[1] is None
+    assert ages[2] is not None
+    assert all(one["status"]["memory"] > 0 for one in told["brokers"] if one["status"])
+    assert told["coordinator"]["memory"] > 0
+    assert "died" in [one["event"] for one in told["coordinator"]["events"]]
+    (topic,) = [one for one in told["topics"] if one["topic"] == "orders"]
+    assert [one["high_watermark"] for one in topic["partitions"]] == [0, 10]
+    assert topic["groups"][0]["lag"] == 6

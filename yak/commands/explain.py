@@ -33,7 +33,14 @@ import click
 import msgspec
 
 from yak.commands.gathering import Gathered, ask_cluster, read_files
-from yak.commands.options import ADDRESS, ParamType, examples, option_bootstrap, option_json
+from yak.commands.options import (
+    ADDRESS,
+    ParamType,
+    examples,
+    option_bootstrap,
+    option_json,
+    running_zk,
+)
 from yak.commands.output import echo_json
 from yak.commands.running import run
 from yak.config import DEFAULT_ZK
@@ -101,8 +108,8 @@ def _sources(command: F) -> F:
         click.option(
             "--zk",
             type=ADDRESS,
-            default=DEFAULT_ZK,
-            show_default=True,
+            default=running_zk,
+            show_default=f"that of `yak up`, else {DEFAULT_ZK}",
             envvar="YAK_ZK",
             help="Where yak-zk listens.",
         ),

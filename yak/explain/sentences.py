@@ -85,6 +85,7 @@ _OF_ZK: Final[Mapping[str, Callable[[_Fields], str]]] = {
     "joined": lambda f: f"{f.broker} joined yak-zk, its log {f['state']} and {f.end()}",
     "refused": lambda f: f"yak-zk refused {f.broker}{f.why}",
     "not_whole": lambda f: f"{f.broker} is {f['state']}{f.why}",
+    "other_disk": lambda f: f"{f.broker} came with another disk, {f['disk']}, than before",
     "disconnected": lambda f: f"the connection between {f.broker} and yak-zk ended",
     "died": lambda f: f"{f.broker}'s session ended{f.why}",
     "left": lambda f: f"{f.broker} left{f.why}",
@@ -123,6 +124,12 @@ _OF_BROKER: Final[Mapping[str, Callable[[_Fields], str]]] = {
     "applying_waits": lambda f: f"{f.me} applies nothing more{f.why}",
     "applying_goes_on": lambda f: f"{f.me} applies again",
     "file_damaged": lambda f: f"a file of {f.me} is damaged{f.why}",
+    "file_unreadable": lambda f: f"the disk of {f.me} does not give what it has{f.why}",
+    "log_damaged": lambda f: f"the log of {f.me} is damaged{f.why}",
+    "storage_goes_on": lambda f: f"the disk of {f.me} takes what it is given again",
+    "copied": lambda f: f"{f.me} has a full copy of the checkpoint of operation {f['checkpoint']}",
+    "whole_again": lambda f: f"{f.me} is whole again{f.why}",
+    "failed": lambda f: f"{f.me} ended{f.why}",
     "begins_anew": lambda f: f"{f.me} begins anew{f.why}",
     "copying": lambda f: (
         f"{f.me} takes a full copy: the leader's log begins after its own ends, and the copy is "

@@ -36,7 +36,8 @@ CHANGES: Final = 8
 #: What takes the lead from a broker, or shows that it is about to be taken.
 _ENDS: Final = (
     "disconnected", "died", "left", "resigned", "not_whole", "resigning", "stepped_down",
-    "storage_failed", "file_damaged", "applying_waits", "begins_anew", "started", "stopped",
+    "storage_failed", "file_damaged", "log_damaged", "applying_waits", "begins_anew", "started",
+    "stopped", "failed",
 )  # fmt: skip
 _NOWHERE: Final = (
     "here: give yak-zk's data directory, or --zk of one that runs; or no broker has joined it yet"

@@ -1,134 +1,121 @@
-"""`yak status`: each broker by its own word, and those that do not answer."""
+"""`yak status`: the same picture once, or again and again, for people and programs."""
 
 from __future__ import annotations
 
 import json
-from types import TracebackType
+from typing import Any
 
 import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
+from tests.support.pictures import a_group, a_picture, a_report
 from yak import messages as m
-from yak.commands.status import status
-from yak.config import Settings
-from yak.model import Address
-from yak.net.reports import BrokerReport, ClusterReport
+from yak.commands import status as module
+from yak.commands.picture import Picture, TopicNow
+from yak.commands.status import as_dict, described, status
+from yak.errors import YakError
 
 
-def _word(broker: int, role: str, log_end: int = 61) -> m.StatusAnswer:
-    followers = [m.FollowerStatus(id=3, matched=60, lag_ms=7, in_sync=True)]
-    return m.StatusAnswer(
-        broker=broker,
-        cluster="c",
-        role=role,
-        epoch=3,
-        leader=2,
-        isr=[2, 3],
-        state="whole",
-        followers=followers if role == "leader" else [],
-        log_start=1,
-        log_end=log_end,
-        committed=60,
-        applied=60,
-        lease_ms=900,
-    )
+class _Sketch:
+    """Hands out these pictures; after the last one it is interrupted."""
+
+    pictures: list[Picture]
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        self._left = list(self.pictures)
+
+    async def take(self) -> Picture:
+        if not self._left:
+            raise KeyboardInterrupt
+        return self._left.pop(0)
 
 
-class _Admin:
-    """Answers as a cluster would in which broker 1 is dead."""
-
-    leader: int | None = 2
-
-    def __init__(self, bootstrap: str, *, client: str) -> None:
-        self.bootstrap = bootstrap
-
-    def __enter__(self) -> _Admin:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        return None
-
-    def status(self) -> ClusterReport:
-        brokers = [
-            BrokerReport(id=1, address=Address("h", 1), error="cannot connect to h:1: refused"),
-            BrokerReport(id=2, address=Address("h", 2), status=_word(2, "leader")),
-            BrokerReport(id=3, address=Address("h", 3), status=_word(3, "follower", log_end=59)),
-        ]
-        return ClusterReport(cluster="c", epoch=3, leader=self.leader, isr=[2, 3], brokers=brokers)
-
-    def coordinator(self, address: str) -> m.CoordinatorStatus:
-        election = m.Election(time=5, epoch=3, leader=2, reason="lowest id that lives")
-        return m.CoordinatorStatus(
-            cluster="c",
-            version=1,
-            epoch=3,
-            leader=2,
-            isr=[2, 3],
-            settings=Settings(),
-            sessions=[],
-            elections=[election],
-        )
+def run(monkeypatch: pytest.MonkeyPatch, *pictures: Picture, argv: tuple[str, ...] = ()) -> Result:
+    monkeypatch.setattr(_Sketch, "pictures", list(pictures), raising=False)
+    monkeypatch.setattr(module, "Sketch", _Sketch)
+    return CliRunner().invoke(status, argv, standalone_mode=False)
 
 
-def _run(monkeypatch: pytest.MonkeyPatch, *args: str) -> Result:
-    monkeypatch.setattr("yak.commands.status.Admin", _Admin)
-    return CliRunner().invoke(status, args, standalone_mode=False)
-
-
-def test_a_table_for_people(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert _run(monkeypatch).stdout.splitlines() == [
-        "cluster c  epoch 3  broker 2 leads  in sync: 2, 3",
-        "broker  address  role      epoch  in sync  log end  committed  behind  state",
-        "     1  h:1      -             -  no             -          -  -       "
-        "down: cannot connect to h:1: refused",
-        "     2  h:2      leader        3  yes           61         60  -       whole",
-        "     3  h:3      follower      3  yes           59         60  7 ms    whole",
+def test_for_people() -> None:
+    assert described(a_picture()).splitlines() == [
+        "cluster 5c961eb8-6877-4128-ad4d-d00c764a47f1  epoch 3  broker 1 leads  in sync: 1, 2, 3",
+        "all is well: broker 1 leads epoch 3, and brokers 1, 2 and 3 are in sync",
+        "why: leader 2 is gone",
+        "broker  address         role      heartbeat  epoch  in sync  log end  committed  behind  "
+        "memory  state",
+        "     1  127.0.0.1:9092  leader    101 ms         3  yes           61         60  -       "
+        "33 MiB  whole",
+        "     2  127.0.0.1:9093  follower  102 ms         3  yes           61         60  2 ms    "
+        "33 MiB  whole",
+        "     3  127.0.0.1:9094  follower  103 ms         3  yes           61         60  3 ms    "
+        "33 MiB  whole",
+        "",
+        "topic   group    partitions  records  lag  not acknowledged  members",
+        "orders  -                 2      110    -                 -  -",
+        "orders  billing           -        -   34                28  c1-19",
     ]
 
 
-def test_what_was_found_on_a_disk_is_shown_below(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_found_on_a_disk_is_shown_below() -> None:
     second = 1763800000000
     mended = m.Finding(
         time=second, kind="torn", what="2 bytes", mended=second + 2999, how="in sync"
     )
     now = m.Finding(time=second, kind="refused", what="No space left", times=3)
-    word = msgspec.structs.replace(_word(3, "follower"), found=[mended, now])
-    report = ClusterReport(
-        cluster="c", epoch=3, leader=2, isr=[2, 3],
-        brokers=[BrokerReport(id=3, address=Address("h", 3), status=word)],
-    )  # fmt: skip
-    monkeypatch.setattr(_Admin, "status", lambda _: report)
-    assert _run(monkeypatch).stdout.splitlines()[3:] == [
+    picture = a_picture(report=a_report(down=[1, 2], found=[mended, now]))
+    assert described(picture).splitlines()[7:11] == [
         "broker 3 found at 2025-11-22T08:26:40Z: torn: 2 bytes",
         "    mended at 2025-11-22T08:26:42Z: in sync",
         "broker 3 found at 2025-11-22T08:26:40Z: refused (3 times): No space left",
         "    not mended yet",
     ]
-    shown = json.loads(_run(monkeypatch, "--json").stdout)["brokers"][0]["status"]["found"]
+    shown = json.loads(msgspec.json.encode(as_dict(picture)))["brokers"][2]["status"]["found"]
     assert [one["kind"] for one in shown] == ["torn", "refused"]
 
 
-def test_yak_zk_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "why: lowest id that lives" in _run(monkeypatch, "--zk", "h:9").stdout
+def test_what_is_left_out_is_counted() -> None:
+    topics = [TopicNow(topic=f"t{n}", partitions=[(0, 1)]) for n in range(25)]
+    text = described(a_picture(topics=topics, more_topics=3, more_groups=2))
+    assert "and 8 more topics: `yak topic list`" in text
+    assert "and 2 more groups: `yak group list`" in text
+    text = described(a_picture(topics=[], groups={}, leader_error="it did not say"))
+    assert "topics and groups are not known: it did not say" in text
 
 
-def test_json_for_programs(monkeypatch: pytest.MonkeyPatch) -> None:
-    shown = json.loads(_run(monkeypatch, "--json").stdout)
-    assert (shown["leader"], shown["epoch"], shown["isr"]) == (2, 3, [2, 3])
-    assert [b["address"] for b in shown["brokers"]] == ["h:1", "h:2", "h:3"]
-    assert shown["brokers"][0]["status"] is None
-    assert shown["brokers"][1]["status"]["committed"] == 60
+def test_for_programs() -> None:
+    whole = json.loads(msgspec.json.encode(as_dict(a_picture())))
+    assert whole["leader"] == 1
+    assert whole["health"]["level"] == "ok"
+    assert [one["heartbeat_age_ms"] for one in whole["brokers"]] == [101, 102, 103]
+    (topic,) = whole["topics"]
+    assert topic["partitions"][1] == {"partition": 1, "start": 10, "high_watermark": 60}
+    (group,) = topic["groups"]
+    assert (group["group"], group["lag"], group["unacknowledged"]) == ("billing", 34, 28)
+    gone = as_dict(Picture(time=1, at=1.0, error="no broker answers"))
+    assert gone.keys() == whole.keys()
 
 
-def test_no_leader_is_exit_code_1(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert _run(monkeypatch).return_value == 0
-    monkeypatch.setattr(_Admin, "leader", None)
-    result = _run(monkeypatch)
-    assert result.return_value == 1
-    assert "nobody leads" in result.stdout
+@pytest.mark.parametrize(("leader", "code"), [(1, 0), (None, 1)])
+def test_the_exit_code_says_whether_anybody_leads(
+    monkeypatch: pytest.MonkeyPatch, leader: int | None, code: int
+) -> None:
+    result = run(monkeypatch, a_picture(report=a_report(leader=leader)))
+    assert result.return_value == code
+
+
+def test_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = run(monkeypatch, Picture(time=1, at=1.0, error="no broker answers: refused"))
+    assert isinstance(result.exception, YakError)
+    assert "no broker answers: refused" in str(result.exception)
+
+
+def test_watch_goes_on_while_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = Picture(time=1, at=1.0, error="no broker answers: refused")
+    pictures = (a_picture(), gone, a_picture(groups={"later": a_group()}))
+    result = run(monkeypatch, *pictures, argv=("--watch", "1ms"))
+    assert result.output.count("all is well") == 2
+    assert result.output.index("no broker answers") < result.output.index("later")
+    result = run(monkeypatch, *pictures, argv=("--json", "--watch", "1ms"))
+    lines = [json.loads(line) for line in result.output.splitlines() if line.startswith("{")]
+    assert [line["leader"] for line in lines] == [1, None, 1]
