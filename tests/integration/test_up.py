@@ -182,6 +182,17 @@ def test_a_port_in_use_is_whose(home: Path) -> None:
     assert not (home / "data" / "yak.json").exists()
 
 
+def test_two_that_start_at_once(home: Path) -> None:
+    """One is told, and stops nothing of the other's."""
+    argv = ("yak", "up", "-n", "1", "--ports", "any", "--detach")
+    both = [Process(f"up-{n}", argv, home) for n in (1, 2)]
+    codes = sorted(process.wait() for process in both)
+    assert codes == [0, 1]
+    said = both[0].stderr() + both[1].stderr()
+    assert "another `yak up` starts a cluster in data just now" in said or "runs in data" in said
+    assert len(note.read(home / "data").alive) == 2  # type: ignore[union-attr] # one wrote it
+
+
 def test_a_broker_that_cannot_start_says_why_itself(home: Path) -> None:
     foreign = home / "data" / "broker-2"
     foreign.mkdir(parents=True)
@@ -214,7 +225,9 @@ def test_what_a_dead_cluster_left_is_replaced_and_fresh_asks(home: Path) -> None
         assert "--yes" in yak(home, "up", "--fresh", "-n", "1", *ports, code=2)
         assert (data / "broker-1" / "meta.json").exists()
         assert "in use" in yak(home, "up", "--fresh", "--yes", "-n", "1", *ports, code=1)
-    assert sorted(path.name for path in data.iterdir()) == ["broker-9", "logs", "mine"]
+    assert sorted(path.name for path in data.iterdir()) == [
+        "broker-9", "logs", "mine", "yak.lock",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,8 @@ import selectors
 import shutil
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
@@ -165,20 +166,24 @@ def up(
         raise click.UsageError("--dry-run is for --fresh: nothing else deletes anything")
     if (yes or dry_run) and not fresh:
         raise click.UsageError("--yes is for --fresh: nothing else is asked")
-    started = _complete(data_dir)
-    if started is not None:
-        return started
-    if fresh and not _clear(data_dir, yes=yes, dry_run=dry_run):
-        return 0
-    ids = _ids(data_dir, brokers)
-    options = Options(zk=[], broker=["--fsync", fsync])
-    if len(ids) == 1:
-        options.zk += ["--min-insync-replicas", "1"]
-    where = dataclasses.replace(_ports(ports, ids), host=host)
-    cluster = LocalCluster(data_dir, ids, where, options)
-    with Interrupts() as interrupts:
-        _hang_up_is_an_end()
-        return _run(cluster, interrupts, detach=detach, shows=not quiet, as_json=as_json)
+    with ExitStack() as starting:
+        starting.enter_context(note.starting(data_dir))
+        started = _complete(data_dir)
+        if started is not None:
+            return started
+        if fresh and not _clear(data_dir, yes=yes, dry_run=dry_run):
+            return 0
+        ids = _ids(data_dir, brokers)
+        options = Options(zk=[], broker=["--fsync", fsync])
+        if len(ids) == 1:
+            options.zk += ["--min-insync-replicas", "1"]
+        where = dataclasses.replace(_ports(ports, ids), host=host)
+        cluster = LocalCluster(data_dir, ids, where, options)
+        with Interrupts() as interrupts:
+            _hang_up_is_an_end()
+            return _run(
+                cluster, interrupts, starting.close, detach=detach, shows=not quiet, as_json=as_json
+            )
 
 
 def _hang_up_is_an_end() -> None:
@@ -264,7 +269,13 @@ def _ports(given: list[int] | None, ids: Sequence[int]) -> Ports:
 
 
 def _run(
-    cluster: LocalCluster, interrupts: Interrupts, *, detach: bool, shows: bool, as_json: bool
+    cluster: LocalCluster,
+    interrupts: Interrupts,
+    started: Callable[[], None],
+    *,
+    detach: bool,
+    shows: bool,
+    as_json: bool,
 ) -> int:
     begun = time.monotonic()
     follower = cluster.follower()
@@ -280,6 +291,7 @@ def _run(
     finally:
         if shows:
             screen.show()
+    started()
     if as_json:
         echo_json(note.read(cluster.data_dir))
     else:

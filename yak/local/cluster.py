@@ -157,6 +157,9 @@ class LocalCluster:
             wait_listening(self.processes.values(), LISTEN_LIMIT_S)
             self.wait_ready()
         except BaseException:
+            if not self.processes:  # and so yak.json, if there is one, is another one's
+                self._let_go()
+                raise
             try:
                 self.stop()
             finally:

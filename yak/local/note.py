@@ -18,7 +18,10 @@ It says what was started, not how it is: that the brokers say.
 
 from __future__ import annotations
 
+import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -29,6 +32,8 @@ from yak.local.pids import Pid
 
 NAME: Final = "yak.json"
 FORMAT: Final = 1
+#: Held by who starts a cluster, until it is ready.
+_LOCK: Final = "yak.lock"
 #: Where the default of `--data-dir` is, below the working directory.
 DEFAULT_DIRECTORY: Final = "data"
 #: yak-zk among the members, where brokers have their ids.
@@ -101,6 +106,27 @@ def write(directory: Path, note: Note) -> None:
 
 def remove(directory: Path) -> None:
     (directory / NAME).unlink(missing_ok=True)
+
+
+@contextmanager
+def starting(directory: Path) -> Iterator[None]:
+    """Nobody else starts or completes a cluster there meanwhile.  Raises Fatal."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        lock = (directory / _LOCK).open("wb")
+    except OSError as e:
+        raise Fatal(
+            f"{e.filename or directory} cannot be made: {e.strerror}; choose another place with "
+            "--data-dir"
+        ) from e
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as e:
+            raise Fatal(
+                f"another `yak up` starts a cluster in {directory} just now: wait for it"
+            ) from e
+        yield
 
 
 def nearest(start: Path | None = None) -> Path | None:

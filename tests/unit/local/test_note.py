@@ -66,6 +66,14 @@ def test_what_is_no_note_is_refused_by_who_must_know_and_ignored_by_clients(
     assert note.running(tmp_path) is None
 
 
+def test_one_starts_at_a_time(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with note.starting(data), pytest.raises(Fatal, match="just now"), note.starting(data):
+        pass
+    with note.starting(data):
+        pass
+
+
 def test_another_format(tmp_path: Path) -> None:
     other = a_note(1, "x")
     other.format = 2
