@@ -28,7 +28,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from yak import messages as m
 from yak import protocol
@@ -48,6 +48,7 @@ from yak.net.coordinator import CoordinatorSession
 from yak.net.lifeline import end_with_stdin
 from yak.net.link import LeaderLink
 from yak.net.server import Server, ServerConnection
+from yak.net.timing import RequestTimes
 from yak.protocol import RequestDecoder
 from yak.storage.chunk import parse_chunk
 from yak.storage.data_dir import DataDir, read_boot_id
@@ -56,6 +57,10 @@ from yak.storage.findings import SUSPICIONS
 from yak.storage.store import Recovered, Store
 from yak.storage.story import Story, StoryHandler
 from yak.version import VERSION
+
+if TYPE_CHECKING:
+    from yak.metrics.of_broker import BrokerFigures
+    from yak.metrics.station import Station
 
 #: How long answers may take to leave when the broker stops.
 CLOSE_GRACE_S: Final = 2.0
@@ -504,17 +509,40 @@ async def run(config: BrokerConfig) -> None:
     if config.oplog_retain_bytes is None:
         tenth = shutil.disk_usage(path).total // 10
         config = replace(config, oplog_retain_bytes=min(OPLOG_RETAIN_BYTES, tenth))
+    figures = station = None
     try:
+        if config.metrics is not None:
+            figures, station = await _open_pages(config.metrics, story)
         with StoryHandler.listening(story):
-            broker = await _live_once(config, disk, data_dir, story, boot_id)
+            broker = await _live_once(config, disk, data_dir, story, boot_id, figures)
             while broker.begins_anew:
+                if figures is not None:
+                    figures.life = None
                 config = replace(config, port=broker.carrier.server.address.port)
-                broker = await _live_once(config, disk, data_dir, story, boot_id, say=False)
+                broker = await _live_once(
+                    config, disk, data_dir, story, boot_id, figures, say=False
+                )
     except Fatal as fatal:
         story.tell("failed", reason=fatal.message)
         raise
+    finally:
+        if station is not None:
+            station.close()
     broker.close_files()
     story.tell("stopped", reason="asked to")
+
+
+async def _open_pages(where: Address, story: Story) -> tuple[BrokerFigures, Station]:
+    """/metrics, /healthz and /readyz, for as long as the process lives."""
+    from yak.metrics.of_broker import BrokerFigures
+    from yak.metrics.station import Station
+
+    figures = BrokerFigures(RequestTimes())
+    story.listeners.append(figures.events)
+    station = await Station.open(where, story.process, figures)
+    sys.stdout.write(f"{station.line}\n")
+    sys.stdout.flush()
+    return figures, station
 
 
 async def _live_once(
@@ -523,6 +551,7 @@ async def _live_once(
     data_dir: DataDir,
     story: Story,
     boot_id: str,
+    figures: BrokerFigures | None = None,
     *,
     say: bool = True,
 ) -> Broker:
@@ -556,6 +585,8 @@ async def _live_once(
             fsync=config.fsync,
             **({"kept": recovered.kept} if recovered.kept else {}),
         )
+        if figures is not None:
+            figures.begin(broker.node, broker.carrier.server, store, broker.may_beat)
         if say:
             sys.stdout.write(f"listening on {address}\n")
             sys.stdout.flush()

@@ -375,6 +375,10 @@ class Consumer(_Words):
         except YakError as e:
             error.add_note(str(e))  # the block's own error matters more
 
+    def on_loop(self, coro: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine on the loop that does its work, and wait for it: to look how that is."""
+        return self._thread.call(coro)
+
     # -- records ----------------------------------------------------------------------------------
 
     def poll(self, timeout: float | None = None, max_records: int | None = None) -> list[Record]:

@@ -30,10 +30,10 @@ import threading
 import time
 import warnings
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Final, Literal, TypedDict, Unpack
+from typing import Any, Final, Literal, TypedDict, TypeVar, Unpack
 
 from yak import errors
 from yak.config import DEFAULT_BOOTSTRAP, FRAME_OVERHEAD_BYTES, Limits
@@ -47,6 +47,8 @@ from yak.net.cluster import Cluster
 from yak.net.loop_thread import LoopThread
 from yak.net.receipts import AsyncSent, AsyncSentMany, Sent, SentMany, until_done
 from yak.net.sender import Sender, SendingRules, Statistics
+
+T = TypeVar("T")
 
 #: No broker reads a larger frame, whatever its topics allow.
 _MAX_RECORD_BYTES: Final = Limits().max_frame_bytes - FRAME_OVERHEAD_BYTES
@@ -156,6 +158,17 @@ class AsyncProducer:
         statistics = self._sender.statistics
         statistics.sent = self._accumulator.taken
         return statistics
+
+    @property
+    def buffered_bytes(self) -> int:
+        """Bytes of records that have no outcome yet; `buffer_bytes` bounds them."""
+        return self._accumulator.buffered
+
+    @property
+    def leader(self) -> str | None:
+        """The broker (HOST:PORT) that is believed to lead; None while nobody is."""
+        leader = self._cluster.leader
+        return None if leader is None else str(leader)
 
     async def send(
         self,
@@ -395,6 +408,20 @@ class Producer:
     def statistics(self) -> Statistics:
         """Records sent, acknowledged, retransmitted and lost so far."""
         return self._producer.statistics
+
+    @property
+    def buffered_bytes(self) -> int:
+        """Bytes of records that have no outcome yet; `buffer_bytes` bounds them."""
+        return self._producer.buffered_bytes
+
+    @property
+    def leader(self) -> str | None:
+        """The broker (HOST:PORT) that is believed to lead; None while nobody is."""
+        return self._producer.leader
+
+    def on_loop(self, coro: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine on the loop that does its work, and wait for it: to look how that is."""
+        return self._thread.call(coro)
 
     def send(
         self,

@@ -45,6 +45,7 @@ from yak.net.connection import Connection
 from yak.net.lifeline import end_with_stdin
 from yak.net.server import Server, ServerConnection
 from yak.net.tasks import spawn
+from yak.net.timing import RequestTimes
 from yak.protocol import RequestDecoder
 from yak.storage.data_dir import DataDir, check_json, write_json_durably
 from yak.storage.disk import OsDisk
@@ -86,7 +87,7 @@ async def run(config: CoordinatorConfig, *, stop: asyncio.Event | None = None) -
         shell = _Shell(config, document, lambda new: _save(directory, path, new), story, stop)
         directory.take_over(document.cluster)
         with StoryHandler.listening(story):
-            await shell.serve()
+            await shell.serve_with_pages()
     finally:
         disk.close()
 
@@ -171,7 +172,26 @@ class _Shell:
             cooldown_ms=config.cooldown_ms,
         )
 
-    async def serve(self) -> None:
+    async def serve_with_pages(self) -> None:
+        """Serve, with /metrics, /healthz and /readyz if somebody wants them.  Raises Fatal."""
+        if self._config.metrics is None:
+            await self.serve()
+            return
+        from yak.metrics.of_zk import ZkFigures
+        from yak.metrics.station import Station
+
+        figures = ZkFigures(RequestTimes(), frozenset(self._core.document.isr_ids))
+        self._story.listeners.append(figures)
+        station = await Station.open(self._config.metrics, self._story.process, figures)
+        with suppress(OSError):  # nobody reads it
+            sys.stdout.write(f"{station.line}\n")
+            sys.stdout.flush()
+        try:
+            await self.serve(figures.begin)
+        finally:
+            station.close()
+
+    async def serve(self, begun: Callable[[Coordinator, Server], None] | None = None) -> None:
         """Until the stop.  Raises Fatal."""
         self._do(self._core.start)
         self._check()
@@ -182,6 +202,8 @@ class _Shell:
             self,
             Limits(),
         )
+        if begun is not None:
+            begun(self._core, self.server)
         address, document = self.server.address, self._core.document
         self._tell(
             "started",

@@ -399,6 +399,9 @@ class Scribe:
         generation = self.state.group(group).generation + 1
         self.write(ops.Assign, group=group, generation=generation, owners=list(owners))
 
+    def trim(self, before: int, topic: str = "t", partition: int = 0) -> None:
+        self.write(ops.Trim, topic=topic, partition=partition, before=before)
+
     def ack(self, offset: int, partition: int = 0, group: str = "g", **more: Any) -> None:
         self.write(ops.Ack, group=group, offsets=[("t", partition, offset)], **more)
 

@@ -21,6 +21,7 @@ from yak.commands.running import enter
 from yak.commands.zk import settings_problem
 from yak.config import BrokerConfig, CoordinatorConfig, Limits, Settings
 from yak.errors import Fatal, YakError
+from yak.model import Address
 from yak.version import VERSION
 
 
@@ -82,6 +83,7 @@ def test_every_option_of_a_broker_reaches_its_config(
     options = [f"--{name.replace('_', '-')}={value}" for name, value in limits.items()]
     options += ["--host=h", "--port=0", "--zk=z:1", "--zk-wait=500ms", "--data-dir=d"]
     options += ["--advertise=a:2", "--fsync=interval:9", "--default-partitions=4"]
+    options += ["--metrics-port=9308"]
     assert (
         _main(broker.broker, "--id=7", "--no-auto-create", *options, monkeypatch=monkeypatch) == 0
     )
@@ -97,6 +99,7 @@ def test_every_option_of_a_broker_reaches_its_config(
             fsync="interval:9",
             default_partitions=4,
             auto_create=False,
+            metrics=Address("h", 9308),
             limits=Limits(**limits),
         )
     ]
@@ -109,6 +112,7 @@ def test_every_option_of_yak_zk_reaches_its_config(
     settings |= {"heartbeat_ms": 100, "lease_ms": 800, "session_ms": 950}
     options = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
     options += ["--host=h", "--port=5", "--data-dir=d", "--bootstrap-wait-ms=0"]
+    options += ["--metrics-port=0.0.0.0:0"]
     assert _main(zk.zk, "--cooldown-ms=8", *options, monkeypatch=monkeypatch) == 0
     assert actor.configs == [
         CoordinatorConfig(
@@ -117,6 +121,7 @@ def test_every_option_of_yak_zk_reaches_its_config(
             data_dir=Path("d"),
             bootstrap_wait_ms=0,
             cooldown_ms=8,
+            metrics=Address("0.0.0.0", 0),
             settings=Settings(**settings),
         )
     ]
@@ -160,6 +165,8 @@ def test_operations_lists_every_limit_and_timing() -> None:
         (["broker", "--id", "1", "--port", "65536"], "--port"),
         (["broker", "--id", "1", "--fsync", "maybe"], "interval:MS"),
         (["broker", "--id", "1", "--zk", "here"], "HOST:PORT"),
+        (["broker", "--id", "1", "--metrics-port", "here"], "HOST:PORT"),
+        (["zk", "--metrics-port", "70000"], "HOST:PORT"),
         (["broker", "--id", "1", "--max-topics", "0"], "--max-topics"),
         (["broker", "--id", "1", "--max-frame-bytes", "1GiB"], "TLS"),
         (["broker", "--id", "1", "--max-batch-bytes", "16MiB"], "header"),

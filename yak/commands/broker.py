@@ -27,6 +27,8 @@ from yak.commands.options import (
     SIZE,
     check_alone,
     examples,
+    metrics_address,
+    option_metrics,
     option_quiet_process,
     option_until_eof,
     option_version,
@@ -175,6 +177,7 @@ def _human_size(size: int) -> str:
 @option_quiet_process
 @option_until_eof
 @_limit_options
+@option_metrics
 @option_version
 @click.pass_context
 def broker(
@@ -198,6 +201,7 @@ def broker(
     if broker_id is None:
         raise click.MissingParameter(param_hint="'--id'", param_type="option")
     limits = Limits(**{limit.name: options.pop(limit.name) for limit in dataclasses.fields(Limits)})
+    options["metrics"] = metrics_address(options["metrics"], options["host"])
     problem = limits_problem(limits, options["default_partitions"])
     if problem:
         raise click.UsageError(problem)

@@ -28,11 +28,14 @@ from yak.commands.options import (
     ParamType,
     check_topic,
     examples,
+    metrics_address,
     option_bootstrap,
     option_client,
+    option_metrics,
     option_version,
 )
 from yak.commands.starts import Start, StartType, since
+from yak.model import Address
 
 
 class ReplicaType(ParamType):
@@ -109,6 +112,7 @@ class ReplicaType(ParamType):
     help="Which broker to read from.",
 )
 @option_client("yak-consume")
+@option_metrics
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
 @click.option("-v", "--verbose", is_flag=True, help="Say where it starts, and what it is told.")
 @option_version
@@ -127,6 +131,7 @@ def consume(
     is_json: bool,
     quiet: bool,
     verbose: bool,
+    metrics: Address | None,
     **reading: Any,
 ) -> int:
     """Print the records of TOPIC, and with -g acknowledge those that were printed."""
@@ -144,7 +149,7 @@ def consume(
         logging.getLogger("yak").setLevel(logging.ERROR if quiet else logging.INFO)
     with Interrupts() as interrupts:
         drain = Drain(topic, group, show, until, interrupts, quiet=quiet, verbose=verbose)
-        return drain.run(where, **reading)
+        return drain.run(where, metrics=metrics_address(metrics), **reading)
 
 
 def _one_start(*, from_beginning: bool, start: Start | None, ago: float | None) -> Start | None:

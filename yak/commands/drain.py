@@ -20,7 +20,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import click
 
@@ -28,11 +28,15 @@ from yak.admin import Admin
 from yak.commands.formats import Format
 from yak.commands.interrupts import Interrupted, Interrupts
 from yak.commands.output import listed, many
+from yak.commands.pages import pages
 from yak.commands.running import say
 from yak.commands.starts import At, Last, Start
 from yak.consumer import Consumer
 from yak.errors import YakError
-from yak.model import TopicPartition
+from yak.model import Address, TopicPartition
+
+if TYPE_CHECKING:
+    from yak.metrics.station import Figures
 
 #: Records that are printed and flushed together at most.
 _AT_ONCE: Final = 5_000
@@ -96,6 +100,7 @@ class Drain:
         client: str,
         partitions: tuple[int, ...],
         read_from: Any,
+        metrics: Address | None = None,
     ) -> int:
         """Print; the exit code.  start: None where nothing was said.  Raises YakError."""
         if self._until.idle_s is not None:
@@ -117,6 +122,9 @@ class Drain:
         except ValueError as e:
             raise click.UsageError(str(e)) from e
         with contextlib.suppress(BrokenPipeError, Interrupted), contextlib.ExitStack() as stack:
+            stack.enter_context(
+                pages(metrics, "yak-consume", consumer, lambda: self._figures(consumer))
+            )
             self._interrupts.call(lambda: stack.enter_context(consumer))
             if start is None and not self._quiet:
                 self._say_what_is_left_out(consumer, bootstrap)
@@ -128,6 +136,11 @@ class Drain:
         if expected is not None and self.printed < expected:
             return say(f"{self.printed} records came from {bootstrap}, {expected} were expected", 1)
         return 0
+
+    def _figures(self, consumer: Consumer) -> Figures:
+        from yak.metrics.of_clients import ConsumerFigures
+
+        return ConsumerFigures(consumer, lambda: self.printed)
 
     def _print(self, consumer: Consumer, bootstrap: str) -> None:
         most, idle_s = self._until.most, self._until.idle_s

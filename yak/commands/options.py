@@ -23,7 +23,7 @@ from click.shell_completion import CompletionItem
 
 from yak.config import DEFAULT_BOOTSTRAP, DEFAULT_ZK
 from yak.local import note
-from yak.model import MAX_INT, is_topic_name, parse_address, parse_addresses
+from yak.model import MAX_INT, Address, is_topic_name, parse_address, parse_addresses
 from yak.version import VERSION
 
 _SIZE_UNITS: Final = {
@@ -41,6 +41,9 @@ _SIZE_UNITS: Final = {
 }
 _DURATION_UNITS: Final = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _NUMBER_UNIT = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)")
+
+#: Where a process listens that was told of no host.
+LOOPBACK: Final = "127.0.0.1"
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -158,6 +161,24 @@ class PairType(ParamType):
         return name, rest
 
 
+class MetricsType(ParamType):
+    """PORT or HOST:PORT; the host is "" where it is not said."""
+
+    name = "[host:]port"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Address:
+        if isinstance(value, Address):
+            return value
+        text = str(value).strip()
+        try:
+            address = parse_address(text if ":" in text else f"-:{text}")
+        except ValueError:
+            self.fail(f"{text!r}: say a port as 9308, or HOST:PORT as 0.0.0.0:9308", param, ctx)
+        return address if ":" in text else Address("", address.port)
+
+
 COUNT: Final = CountType()
 SIZE: Final = SizeType()
 DURATION: Final = DurationType()
@@ -207,6 +228,23 @@ def option_client(default: str) -> Callable[[F], F]:
         )(command)
 
     return decorate
+
+
+def option_metrics(command: F) -> F:
+    """--metrics-port: where the process answers scrapers and probes; `metrics_address` reads it."""
+    return click.option(
+        "--metrics-port",
+        "metrics",
+        type=MetricsType(),
+        help="Answer GET /metrics (Prometheus), /healthz and /readyz here; 0 takes any free port, "
+        "which is printed.  [default: nowhere; without a host: where the process listens, else "
+        "127.0.0.1]",
+    )(command)
+
+
+def metrics_address(given: Address | None, host: str = LOOPBACK) -> Address | None:
+    """--metrics-port, with the host where it says none."""
+    return given if given is None or given.host else Address(host, given.port)
 
 
 def option_json(command: F) -> F:

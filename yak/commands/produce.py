@@ -31,13 +31,18 @@ from yak.commands.options import (
     SIZE,
     check_topic,
     examples,
+    metrics_address,
     option_bootstrap,
     option_client,
+    option_metrics,
     option_version,
 )
+from yak.commands.pages import pages
 from yak.errors import YakError
+from yak.model import Address
 
 if TYPE_CHECKING:
+    from yak.metrics.station import Figures
     from yak.producer import Producer
 
 #: Waiting for room outlasts every batch's own time-out by this much, so that the batch's is told.
@@ -107,6 +112,7 @@ _ASK_S: Final = 1.0
     help="How long to send again what is not acknowledged.",
 )
 @option_client("yak-produce")
+@option_metrics
 @option_version
 def produce(
     *,
@@ -120,6 +126,7 @@ def produce(
     is_json: bool,
     quiet: bool,
     verbose: bool,
+    metrics: Address | None,
     **delivery: Any,
 ) -> int:
     """Send lines to TOPIC, one record a line, and see each of them acknowledged."""
@@ -145,8 +152,16 @@ def produce(
     with contextlib.ExitStack() as stack:
         replicas = _replicas(delivery["bootstrap"], delivery["acks"], stack if shows else None)
         interrupts = stack.enter_context(Interrupts())
+        where = metrics_address(metrics)
+        stack.enter_context(pages(where, "yak-produce", producer, lambda: _figures(producer)))
         feed = Feed(producer, how, interrupts, quiet=quiet, shows=shows, replicas=replicas)
         return feed.run(file, prompts=on_terminal and not quiet)
+
+
+def _figures(producer: Producer) -> Figures:
+    from yak.metrics.of_clients import ProducerFigures
+
+    return ProducerFigures(producer)
 
 
 def _replicas(

@@ -21,13 +21,15 @@ from yak.commands.options import (
     SIZE,
     check_alone,
     examples,
+    metrics_address,
+    option_metrics,
     option_quiet_process,
     option_until_eof,
     option_version,
 )
 from yak.commands.running import run
 from yak.config import CoordinatorConfig, Settings
-from yak.model import MAX_PORT
+from yak.model import MAX_PORT, Address
 
 _DEFAULTS: Final = Settings()
 
@@ -123,6 +125,7 @@ _DEFAULTS: Final = Settings()
 )
 @option_quiet_process
 @option_until_eof
+@option_metrics
 @option_version
 @click.pass_context
 def zk(
@@ -136,6 +139,7 @@ def zk(
     cooldown_ms: int,
     quiet: bool,
     until_eof: bool,
+    metrics: Address | None,
     **settings: int,
 ) -> None:
     """Run yak-zk, the coordinator: it knows who lives, who is in sync, and who leads.
@@ -157,6 +161,7 @@ def zk(
         cooldown_ms=cooldown_ms,
         quiet=quiet,
         until_eof=until_eof,
+        metrics=metrics_address(metrics, host),
         settings=agreed,
     )
     from yak import zookeeper

@@ -137,7 +137,7 @@ class Coordinator:
             case m.ClusterQuery():
                 return [Reply(conn, request.id, m.JoinAnswer(view=self.view()))]
             case m.Status():
-                return [Reply(conn, request.id, self._status(now))]
+                return [Reply(conn, request.id, self.status(now))]
 
     def _join(self, conn: int, request: m.Join, now: Now) -> list[Effect]:
         old = self.sessions.get(request.broker)
@@ -346,7 +346,7 @@ class Coordinator:
             state=suspect.state if suspect else "whole",
         )
 
-    def _status(self, now: Now) -> m.CoordinatorStatus:
+    def status(self, now: Now) -> m.CoordinatorStatus:
         document = self.document
         ages = {i: round((now.mono - s.seen) * 1000) for i, s in self.sessions.items()}
         infos = [self._info(broker) for broker in sorted(document.brokers)]

@@ -12,9 +12,10 @@ neither hide the holder's word nor fill this memory.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from yak import messages as m
+from yak.core.counts import Counts
 from yak.core.state import State
 from yak.model import TopicPartition
 
@@ -22,7 +23,8 @@ from yak.model import TopicPartition
 class Delivery:
     """`delivered` of every group, as reported."""
 
-    def __init__(self) -> None:
+    def __init__(self, counts: Counts | None = None) -> None:
+        self._counts = counts or Counts()
         #: group -> partition -> (member that reported, next offset to hand out)
         self._reported: dict[str, dict[TopicPartition, tuple[str, int]]] = {}
 
@@ -30,12 +32,24 @@ class Delivery:
         """A heartbeat's `delivered`: in full, so it replaces the member's earlier one."""
         owners = state.group(group).owners
         reported = self._reported.setdefault(group, {})
-        for tp in [tp for tp, (who, _) in reported.items() if who == member]:
+        before = {tp: offset for tp, (who, offset) in reported.items() if who == member}
+        for tp in before:
             del reported[tp]
         for topic, partition, offset in delivered:
             owner = owners.get((topic, partition))
             if owner is not None and owner.held_by == member:
                 reported[topic, partition] = (member, offset)
+                before.pop((topic, partition), None)
+        self._let_go(state, group, before)
+
+    def gone(self, state: State, group: str, member: str) -> None:
+        """The member has left its group, or is taken for dead."""
+        self.report(state, group, member, ())
+
+    def _let_go(self, state: State, group: str, places: Mapping[TopicPartition, int]) -> None:
+        for tp, offset in places.items():
+            acked = max(state.start(tp), state.acked_by(group, tp) or 0)
+            self._counts.redelivered += max(0, offset - acked)
 
     def forget_group(self, group: str) -> None:
         self._reported.pop(group, None)

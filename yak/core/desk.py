@@ -16,6 +16,7 @@ from yak import messages as m
 from yak.config import Limits
 from yak.core import events as e
 from yak.core import groups
+from yak.core.counts import Counts
 from yak.core.membership import Membership
 from yak.core.pending import Pending
 from yak.core.retention import Retention
@@ -50,9 +51,14 @@ class Desk:
 
     @classmethod
     def open(
-        cls, pending: Pending, me: Identity, standing: Callable[[Now], Standing], now: Now
+        cls,
+        pending: Pending,
+        me: Identity,
+        standing: Callable[[Now], Standing],
+        now: Now,
+        counts: Counts | None = None,
     ) -> Desk:
-        service = Service(pending, me.limits, standing)
+        service = Service(pending, me.limits, standing, counts)
         topics = Topics(service, me.limits, me.default_partitions)
         members = Membership(service, topics, me.limits, auto_create=me.auto_create, now=now)
         retention = Retention(service, me.limits.retention_check_ms, now)

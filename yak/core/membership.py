@@ -188,6 +188,7 @@ class Membership:
             self._known_member(name, member)
             self.service.admit(now)
             self._members.close((name, member))
+            self.service.delivery.gone(self.state, name, member)
             self._log_gone(now, reason="asked", group=name, member=member)
             self.share_out([name], now)
         self.pending.when(self.pending.last, asked.conn, request, m.Done(), now)
@@ -308,6 +309,7 @@ class Membership:
             if member in self.tail.group(name).members:
                 self._log_gone(now, reason="expired", group=name, member=member)
                 affected.add(name)
+                self.service.delivery.gone(self.state, name, member)
                 self.out.append(e.Tell("member_expired", {"group": name, "member": member}))
         self.share_out(affected, now)
 

@@ -29,6 +29,7 @@ from yak import messages as m
 from yak.config import Settings
 from yak.core import events as e
 from yak.core import ops
+from yak.core.counts import Counts
 from yak.core.desk import Desk, Identity
 from yak.core.follower import Follower
 from yak.core.log import Log
@@ -77,6 +78,7 @@ class Node:
         self.stopping = False
         #: acks=0 batches that were refused, since nobody was told.
         self.dropped = 0
+        self.counts = Counts()
         self._out: list[e.Effect] = []
         self._reads = Reads(self.state, identity.limits, self._out)
         #: A leader's, from the barrier to stepping down.
@@ -332,6 +334,11 @@ class Node:
         """The lowest index that a connected follower still wants."""
         return self.role.wanted if isinstance(self.role, Leader) else self.log.next
 
+    @property
+    def uncommitted_bytes(self) -> int:
+        """What a leader has written and not yet seen committed."""
+        return self._desk.pending.bytes if self._desk else 0
+
     def status(self, now: Now) -> m.StatusAnswer:
         """This broker's own view of itself; the shell adds what only it knows."""
         view, role, me = self.view, self.role, self.me.id
@@ -527,7 +534,7 @@ class Node:
             # The barrier: all that this leader inherited, and its `lead`, is applied.
             pending = Pending(role.epoch, self.state, self.log, self._out)
             pending.lease_until = self.lease_until
-            self._desk = Desk.open(pending, self.me, self._standing, now)
+            self._desk = Desk.open(pending, self.me, self._standing, now, self.counts)
             self._tell("serving", epoch=role.epoch, index=self.state.index)
 
     def _standing(self, now: Now) -> Standing:

@@ -26,6 +26,7 @@ from yak import messages as m
 from yak.config import Limits
 from yak.core import events as e
 from yak.core import ops, sequences
+from yak.core.counts import Counts
 from yak.core.delivery import Delivery
 from yak.core.pending import Pending
 from yak.core.reads import another_id
@@ -55,6 +56,7 @@ class Service:
         pending: Pending,
         limits: Limits,
         standing: Callable[[Now], Standing],
+        counts: Counts | None = None,
     ) -> None:
         self.pending = pending
         self.state = pending.state
@@ -62,7 +64,8 @@ class Service:
         self.out = pending.out
         self.limits = limits
         self.standing = standing
-        self.delivery = Delivery()
+        self.counts = counts or Counts()
+        self.delivery = Delivery(self.counts)
 
     # -- the gate --------------------------------------------------------------------------------
 
@@ -159,6 +162,7 @@ class Service:
         found = sequences.find(batches, request.sequence, request.count)
         if found is None:
             return False
+        self.counts.duplicates += 1
         stored = found if isinstance(found, Batch) else None
         answer = m.ProduceAnswer(
             offset=stored.offset if stored else None,

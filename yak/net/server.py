@@ -31,6 +31,7 @@ from yak.net.listener import Listener, tune
 from yak.net.rounds import Rounds
 from yak.net.serving import LINGER_S, Handler, ServerConnection, overloaded, stream
 from yak.net.tasks import spawn
+from yak.net.timing import RequestTimes
 from yak.net.unread import Unread
 from yak.net.weights import Room
 from yak.protocol import RequestDecoder
@@ -72,6 +73,8 @@ class Server:
     partial_bytes: held of unfinished frames, and of those that wait.  Invariant: the sum over
     `connections`.
     turned_away: clients over max_connections that are being told so.
+    opened, bytes_in, bytes_out: connections, and what went over them, since the start.
+    times: how long requests take, where somebody wants to know.
     """
 
     def __init__(self, decoder: RequestDecoder, handler: Handler, limits: Limits) -> None:
@@ -84,6 +87,8 @@ class Server:
         self.rounds = Rounds(self.loop.call_soon)
         self.unread = Unread(limits.max_unread_bytes, self.loop.call_soon)
         self.turned_away: set[_TurnedAway] = set()
+        self.opened = self.bytes_in = self.bytes_out = 0
+        self.times: RequestTimes | None = None
         self._connections: dict[int, ServerConnection] = {}
         self.connections: Mapping[int, ServerConnection] = MappingProxyType(self._connections)
         self._numbers = itertools.count(1)
@@ -137,6 +142,7 @@ class Server:
     def add(self, connection: ServerConnection) -> None:
         """A connection stands."""
         self._connections[connection.number] = connection
+        self.opened += 1
         if self._closing:
             connection.abort()
         else:
@@ -145,6 +151,8 @@ class Server:
     def remove(self, connection: ServerConnection) -> None:
         """A connection is gone."""
         self._admitted -= 1
+        if self.times is not None:
+            self.times.forget(connection.number)
         del self._connections[connection.number]
         if not self._connections:
             self._empty.set()

@@ -175,7 +175,7 @@ class ServerConnection(asyncio.Protocol):
     def answer(self, id_: m.RequestId, answer: m.Answer, buffers: Sequence[Buffer] = ()) -> None:
         """Answer a request; `buffers` is the body.  After the connection's end it is dropped."""
         self._send(protocol.encode_answer(id_, answer), buffers)
-        self.done(id_)
+        self._done(id_, answer)
 
     def when_room(self, make: Callable[[], None]) -> None:
         """Have a large answer made: at once, or when the client has read of the ones before it.
@@ -196,9 +196,14 @@ class ServerConnection(asyncio.Protocol):
 
     def done(self, id_: m.RequestId) -> None:
         """A request is served that gets no answer (acks=0)."""
+        self._done(id_, None)
+
+    def _done(self, id_: m.RequestId, answer: m.Answer | None) -> None:
         assert self.unanswered > 0, "answered twice"
         self.unanswered -= 1
         self._weights.remove(id_)
+        if self._server.times is not None:
+            self._server.times.ended(self.number, id_, answer)
         if self._paused or self._ending or self._eof:
             self._wait_for_a_round()
 
@@ -235,6 +240,7 @@ class ServerConnection(asyncio.Protocol):
         if self._ending:
             return
         held = self._reader.partial_bytes
+        self._server.bytes_in += len(data)
         self._cut(self._reader.feed(data, CUT_AT_ONCE), held)
         self._owe(rounds.reading(len(data)))
         if self._queue or self._debt:
@@ -322,6 +328,7 @@ class ServerConnection(asyncio.Protocol):
         self._out_bytes += size
         self._small_answers = self._small_answers + 1 if size <= SMALL_ANSWER else 0
         self._server.unread.wrote(self, size)
+        self._server.bytes_out += size
         if self._out_bytes >= GATHER_BYTES:
             self.flush()
 
@@ -464,6 +471,8 @@ class ServerConnection(asyncio.Protocol):
     def _hand_over(self, request: m.Request, body: bytes) -> None:
         self.unanswered += 1
         owed = self.unanswered
+        if self._server.times is not None:
+            self._server.times.began(self.number, request)
         try:
             self._server.handler.received(self, request, body)
         except Exception:  # noqa: BLE001 -- any bug of a handler costs one request, not the broker

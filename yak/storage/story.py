@@ -40,6 +40,7 @@ class Story:
 
     process: as "broker-1".  path: of events.jsonl, or None.  stream: None tells nobody.
     quiet: only the file is written.  wall: seconds since 1970.
+    listeners: are told each event, too; they must not fail.
     """
 
     def __init__(
@@ -52,23 +53,26 @@ class Story:
         disk: Disk | None = None,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        self._process = process
+        self.process = process
         self._path = path
         self._stream = None if quiet else stream
         self._disk = disk or OsDisk(max_open_files=1)
         self._wall = wall
         self.found = Findings()
+        self.listeners: list[Callable[[str, Mapping[str, Any]], None]] = []
 
     def tell(self, event: str, /, **fields: Any) -> None:
         """Something happened.  fields: what JSON can hold; anything else as its text."""
         time_ms = int(self._wall() * 1000)
         self.found.hear(time_ms, event, fields)
+        for listener in self.listeners:
+            listener(event, fields)
         if self._stream is not None:
             with suppress(OSError, ValueError):  # closed, or its reader is gone
-                self._stream.write(_line(time_ms, self._process, event, fields))
+                self._stream.write(_line(time_ms, self.process, event, fields))
                 self._stream.flush()
         if self._path is not None:
-            entry = {**fields, "time": time_ms, "process": self._process, "event": event}
+            entry = {**fields, "time": time_ms, "process": self.process, "event": event}
             head = dict.fromkeys(("time", "process", "event"))
             with suppress(OSError, ValueError):
                 self._write(msgspec.json.encode(head | entry, enc_hook=str) + b"\n")

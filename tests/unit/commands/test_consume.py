@@ -14,6 +14,7 @@ from yak.commands import consume as consume_module
 from yak.commands.consume import consume
 from yak.commands.drain import Until
 from yak.commands.starts import Last
+from yak.model import Address
 
 
 class _Drain:
@@ -52,6 +53,7 @@ def test_every_option_reaches_its_place(monkeypatch: pytest.MonkeyPatch) -> None
         monkeypatch,
         *("orders", "-b", "h:1", "-g", "g", "-o", "-3", "-p", "1", "-p", "2", "-n", "5", "-e"),
         *("--timeout", "500ms", "--expect", "4", "--read-from", "2", "--client", "me", "-q"),
+        *("--metrics-port", "9308"),
     )
     topic, group, _, until, _ = drain.args
     assert (topic, group) == ("orders", "g")
@@ -59,7 +61,13 @@ def test_every_option_reaches_its_place(monkeypatch: pytest.MonkeyPatch) -> None
     assert drain.options == {"quiet": True, "verbose": False}
     assert drain.ran == (
         Last(3),
-        {"bootstrap": "h:1", "client": "me", "partitions": (1, 2), "read_from": 2},
+        {
+            "bootstrap": "h:1",
+            "client": "me",
+            "partitions": (1, 2),
+            "read_from": 2,
+            "metrics": Address("127.0.0.1", 9308),
+        },
     )
 
 

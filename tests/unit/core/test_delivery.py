@@ -7,6 +7,7 @@ import pytest
 from tests.support.playbook import Scribe
 from yak import messages as m
 from yak.core import ops
+from yak.core.counts import Counts
 from yak.core.delivery import Delivery
 
 
@@ -135,3 +136,37 @@ def test_a_deleted_group_is_forgotten(scribe: Scribe) -> None:
     delivery.report(scribe.state, "g", "a", [("t", 0, 7)])
     delivery.forget_group("g")
     assert partition(delivery, scribe).delivered is None
+
+
+# -- what is counted ------------------------------------------------------------------------------
+
+
+def test_what_was_handed_out_and_not_acknowledged_is_redelivered(scribe: Scribe) -> None:
+    counts = Counts()
+    delivery = Delivery(counts)
+    delivery.report(scribe.state, "g", "a", [("t", 0, 7), ("t", 1, 0)])
+    scribe.ack(4)
+    delivery.report(scribe.state, "g", "a", [("t", 0, 8), ("t", 1, 0)])
+    assert counts.redelivered == 0, "it still holds them"
+    delivery.gone(scribe.state, "g", "a")
+    assert counts.redelivered == 4
+    delivery.gone(scribe.state, "g", "a")
+    assert counts.redelivered == 4, "once"
+
+
+def test_what_is_let_go_acknowledged_is_not(scribe: Scribe) -> None:
+    counts = Counts()
+    delivery = Delivery(counts)
+    delivery.report(scribe.state, "g", "a", [("t", 0, 7)])
+    scribe.ack(7)
+    delivery.report(scribe.state, "g", "a", [("t", 1, 0)])
+    assert counts.redelivered == 0
+
+
+def test_what_is_let_go_unacknowledged_is(scribe: Scribe) -> None:
+    counts = Counts()
+    delivery = Delivery(counts)
+    scribe.trim(5)
+    delivery.report(scribe.state, "g", "a", [("t", 0, 7)])
+    delivery.report(scribe.state, "g", "a", [("t", 1, 0)])
+    assert counts.redelivered == 2, "of what is still there"

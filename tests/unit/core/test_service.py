@@ -196,6 +196,7 @@ def test_a_batch_sent_again_is_stored_once_and_answered_as_the_first_time(book: 
     again = book.ask(a_produce(2, producer=p, sequence=0))
     assert (again.offset, again.time, again.duplicate) == (first.offset, first.time, True)
     assert book.written() == []
+    assert book.node.counts.duplicates == 1
 
 
 def test_what_is_not_committed_is_a_duplicate_already() -> None:

@@ -103,3 +103,12 @@ def test_what_modules_log_becomes_an_event_while_the_story_listens(
     assert "broker-1 error" in second
     assert "ValueError: a bug" in second
     assert logging.getLogger("yak").handlers == []
+
+
+def test_listeners_are_told_each_event() -> None:
+    heard: list[tuple[str, dict[str, object]]] = []
+    telling = story(MemoryDisk())
+    telling.listeners.append(lambda event, fields: heard.append((event, dict(fields))))
+    telling.tell("elected", epoch=3)
+    telling.tell("stopped")
+    assert heard == [("elected", {"epoch": 3}), ("stopped", {})]
