@@ -138,7 +138,7 @@ def test_on_a_terminal_it_has_colours_and_ends_when_the_terminal_does(home: Path
         assert b"\x1b[33myak-zk  " in said
         up.send_signal(signal.SIGHUP)
         os.close(ours)
-        assert up.wait(20) == 0
+        assert up.wait(60) == 0
     assert running_under(home) == []
 
 
