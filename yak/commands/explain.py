@@ -32,6 +32,7 @@ from typing import Any, Final, TypeVar
 import click
 import msgspec
 
+from yak.commands.completing import complete_group, complete_topic
 from yak.commands.gathering import Gathered, ask_cluster, read_files
 from yak.commands.options import (
     ADDRESS,
@@ -102,7 +103,7 @@ def _sources(command: F) -> F:
             multiple=True,
             type=click.Path(path_type=Path, exists=True, file_okay=False),
             help="As DIR: a broker's directory, yak-zk's, or one that has them; repeatable.  "
-            "[default: ./data]",
+            "[default: that of `yak up`, else ./data]",
         ),
         option_bootstrap,
         click.option(
@@ -134,7 +135,7 @@ def isr(**sources: Any) -> None:
 
 
 @explain.command(epilog=examples("yak explain topic orders"))
-@click.argument("name", metavar="TOPIC")
+@click.argument("name", metavar="TOPIC", shell_complete=complete_topic)
 @_sources
 def topic(*, name: str, **sources: Any) -> None:
     """What was done to a topic, how far it reaches, who writes and reads it."""
@@ -142,7 +143,7 @@ def topic(*, name: str, **sources: Any) -> None:
 
 
 @explain.command(epilog=examples("yak explain group billing"))
-@click.argument("name", metavar="GROUP")
+@click.argument("name", metavar="GROUP", shell_complete=complete_group)
 @_sources
 def group(*, name: str, **sources: Any) -> None:
     """Why a group is behind: who reads for it, what was delivered and acknowledged."""
@@ -184,10 +185,15 @@ def _answer(
     as_json: bool,
 ) -> None:
     gathered = Gathered()
-    read_files(question, [*directories, *more_directories], gathered)
+    given = [*directories, *more_directories]
     said = click.get_current_context().get_parameter_source("bootstrap")
-    by_user = said is not click.core.ParameterSource.DEFAULT
-    run(ask_cluster(question, bootstrap, zk, gathered, named_by_user=by_user))
+    named = said is not click.core.ParameterSource.DEFAULT
+    if named and not given:  # the cluster that was named is the one that is meant
+        run(ask_cluster(question, bootstrap, zk, gathered, named_by_user=True))
+        read_files(question, given, gathered)
+    else:
+        read_files(question, given, gathered)
+        run(ask_cluster(question, bootstrap, zk, gathered, named_by_user=named))
     if not gathered.sources:
         raise click.ClickException(
             "there is nothing to tell from: no data directory in ./data, and no cluster answers at "

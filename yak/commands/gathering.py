@@ -33,12 +33,13 @@ from yak.core.state import State
 from yak.errors import Fatal, YakError
 from yak.explain.facts import Event, Facts, LogFacts, Seen, named
 from yak.explain.questions import Question
+from yak.local import note
 from yak.messages import GroupAnswer
 from yak.net.reports import ClusterReport, fetch_operation
 from yak.storage import checkpoint as checkpoints
 from yak.storage.faults import Damaged
 
-#: What is looked at where nothing is said.
+#: What is looked at where nothing is said, and no yak.json says where the cluster's files are.
 DEFAULT_HOME: Final = Path("data")
 #: How long a running cluster may take to answer: an explanation is better without than late.
 ASK_S: Final = 3.0
@@ -62,6 +63,8 @@ class Gathered(msgspec.Struct):
     sources: list[str] = msgspec.field(default_factory=list)
     unknown: list[str] = msgspec.field(default_factory=list)
     known: set[int] = msgspec.field(default_factory=set)
+    #: Worth a word only where its directory is not here either.
+    zk_silent: str = ""
 
     def is_ours(self, cluster: str | None, where: str) -> bool:
         """Whether this belongs to the one cluster; the first one that is found is it."""
@@ -75,10 +78,11 @@ class Gathered(msgspec.Struct):
         return False
 
     def facts(self) -> Facts:
+        silent = [self.zk_silent] if self.zk_silent and "document" not in self.fields else []
         return Facts(
             now=int(time.time() * 1000),
             sources=self.sources,
-            unknown=self.unknown,
+            unknown=[*self.unknown, *silent],
             **self.fields,
         )
 
@@ -89,11 +93,12 @@ class Gathered(msgspec.Struct):
 def directories(given: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     """(those of brokers, those of yak-zks), given themselves or in one that was given.
 
-    Raises Fatal where one that was given is neither; nothing given is ./data, if it is there.
+    Raises Fatal where one that was given is neither.  Nothing given is where yak.json lies, or
+    ./data, if it is there.
     """
     brokers: list[Path] = []
     coordinators: list[Path] = []
-    homes = list(given) or [path for path in (DEFAULT_HOME,) if path.is_dir()]
+    homes = list(given) or [path for path in (_home(),) if path.is_dir()]
     for home in homes:
         inside = [home, *sorted(path for path in home.glob("*") if path.is_dir())]
         ours = [path for path in inside if (path / "oplog").is_dir()]
@@ -106,6 +111,15 @@ def directories(given: Sequence[Path]) -> tuple[list[Path], list[Path]]:
         brokers += ours
         coordinators += zks
     return list(dict.fromkeys(brokers)), list(dict.fromkeys(coordinators))
+
+
+def _home() -> Path:
+    """That of the cluster which `yak up` started here, as short as it can be said."""
+    found = note.nearest()
+    if found is None:
+        return DEFAULT_HOME
+    here = Path.cwd()
+    return found.relative_to(here) if found.is_relative_to(here) else found
 
 
 def read_files(question: Question, given: Sequence[Path], gathered: Gathered) -> None:
@@ -294,10 +308,9 @@ async def ask_cluster(
         try:
             told = await admin.coordinator(zk)
         except YakError:
-            if not gathered.fields.get("document"):
-                gathered.unknown.append(
-                    f"what yak-zk says: it does not answer at {zk}; --zk HOST:PORT names another"
-                )
+            gathered.zk_silent = (
+                f"what yak-zk says: it does not answer at {zk}; --zk HOST:PORT names another"
+            )
             return
     if gathered.is_ours(told.cluster, f"what answers at {zk}"):
         gathered.sources.append(f"yak-zk at {zk}")

@@ -80,8 +80,12 @@ def explain_offset(topic: str, partition: int, offset: int, facts: Facts) -> Exp
     where = f"{topic}/{partition}@{offset}"
     start, end = _bounds(topic, partition, facts)
     if offset >= end:
+        _, ends = reach_of(topic, facts)
+        there = [f"{topic}/{n}@{a} to {b - 1}" for n, (a, b) in enumerate(ends) if b > a]
+        written = f"; there are {joined(there, 4)}" if there else ""
         raise Unexplained(
             f"{where} has not been written: the next offset of {topic}/{partition} is {end}"
+            + written
         )
     op = _operation(facts)
     unknown: list[str] = []

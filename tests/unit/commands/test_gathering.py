@@ -54,6 +54,17 @@ def test_nothing_given_and_no_data(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert len(gather().logs) == 1
 
 
+def test_nothing_given_is_where_yak_up_keeps_its_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = a_broker(tmp_path / "elsewhere", 1, the_log())
+    monkeypatch.setattr("yak.local.note.nearest", lambda: tmp_path / "elsewhere")
+    monkeypatch.chdir(tmp_path)
+    assert [log.directory for log in gather().logs] == ["elsewhere/broker-1"]
+    monkeypatch.chdir(path)
+    assert [log.directory for log in gather().logs] == [str(path)]
+
+
 def test_another_cluster_is_left_out(tmp_path: Path) -> None:
     a_zk(tmp_path)
     a_broker(tmp_path, 1, the_log())

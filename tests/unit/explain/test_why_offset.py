@@ -89,7 +89,7 @@ def test_another_log_s_end_does_not_hold_it(scribe: Scribe) -> None:
 @pytest.mark.parametrize(
     ("question", "words"),
     [
-        (at(5), "t/0@5 has not been written: the next offset of t/0 is 5"),
+        (at(5), "t/0@5 has not been written: the next offset of t/0 is 5; there are t/0@0 to 4"),
         (at(0, partition=3), "topic t has no partition 3: it has 1 partition, 0 to 0"),
         (at(0, topic="x"), "there is no topic x: topics that there are: t"),
     ],
