@@ -40,14 +40,14 @@ _COMMANDS: Final[Mapping[str, str]] = {
     "completion": "Print what makes bash, zsh or fish complete yak's words.",
 }
 #: The same of commands that take the options of Kafka's own scripts.
-_TEXTBOOK: Final[Mapping[str, str]] = {
+TEXTBOOK: Final[Mapping[str, str]] = {
     "kafka-topics": "`yak topic`",
     "kafka-console-producer": "`yak produce`",
     "kafka-console-consumer": "`yak consume`",
     "kafka-consumer-groups": "`yak group`",
     "kafka-producer-perf-test": "`yak bench produce`",
 }
-_ALL: Final = {**_COMMANDS, **_TEXTBOOK}
+_ALL: Final = {**_COMMANDS, **TEXTBOOK}
 
 
 class _Lazy(click.Group):
@@ -63,7 +63,7 @@ class _Lazy(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(list(_COMMANDS.items()))
         with formatter.section("A course's commands, by the options of Kafka's own scripts"):
-            formatter.write_dl(list(_TEXTBOOK.items()))
+            formatter.write_dl(list(TEXTBOOK.items()))
 
 
 def _command(name: str) -> click.Command:

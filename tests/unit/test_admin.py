@@ -326,6 +326,12 @@ async def test_brokers_as_any_one_says() -> None:
         assert [broker.id for broker in await admin.brokers()] == [1, 2, 3]
 
 
+async def test_who_is_in_sync_as_the_leader_says() -> None:
+    async with _three() as (one, _, _third), _ask(one) as admin:
+        known = await admin.metadata([])
+        assert (known.leader, known.isr, known.topics) == (2, [2], {})
+
+
 async def test_a_coordinator_s_own_word() -> None:
     settings = {"heartbeat_ms": 250}
     election = {"time": 5, "epoch": 3, "leader": 2, "reason": "lowest"}

@@ -260,6 +260,21 @@ def test_yak_alone_shows_its_help(
     assert all(name in out for name in ("zk", "broker", "produce", "consume", "status"))
 
 
+#: Of the commands whose examples are long lines by nature.
+_WIDE = ("produce", "consume", "broker", "doctor", "completion", *cli.TEXTBOOK)
+
+
+@pytest.mark.parametrize("name", _WIDE)
+def test_help_fits_in_eighty_columns(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert _main(cli.yak, name, "--help", monkeypatch=monkeypatch) == 0
+    help_text = capsys.readouterr().out
+    assert "Examples:" in help_text
+    assert [line for line in help_text.splitlines() if len(line) > 80] == []
+
+
 def test_the_version(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     assert _main(cli.yak, "--version", monkeypatch=monkeypatch) == 0
     assert capsys.readouterr().out == f"yak {VERSION}\n"

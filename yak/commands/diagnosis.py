@@ -18,84 +18,53 @@ Rules:
   that does not know it: the list names three brokers, and a cluster may have one.
 * Everything is asked once, each with a limit; the steps of several addresses go on at once.
 
-Not here: how steps are shown (doctor.py).
+Not here: how steps are shown (doctor.py); disk and files (machine.py).
 """
 
 from __future__ import annotations
 
 import asyncio
 import errno
-import resource
-import shutil
 import socket
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, Literal, NamedTuple
-
-import msgspec
+from typing import Final, NamedTuple
 
 from yak import messages as m
 from yak.admin import AsyncAdmin
+from yak.commands import machine
+from yak.commands.findings import Step, failed, ok, skipped
 from yak.commands.output import listed
-from yak.config import MIB
 from yak.errors import YakError
+from yak.local.note import Member
 from yak.model import Address
 from yak.net.connection import Connection
 from yak.net.reports import PROBE_S, ask_one
 
 #: How long a name may take to be resolved, in seconds: a resolver asks a dead server that long.
 RESOLVE_S: Final = 5.0
-#: Less room is too little: so much of the log a broker keeps for followers, by default.
-LOW_DISK_BYTES: Final = 1024 * MIB
-#: A small disk is low below this part of it.
-LOW_DISK_PART: Final = 0.1
-#: Fewer open files are too few: Linux gives 1024, and a broker holds some hundred.
-FEW_FILES: Final = 1024
 #: Clocks of one network agree better than this, in ms, where anything keeps them.
 CLOCK_SLACK_MS: Final = 2000
 
 
-class Step(msgspec.Struct, kw_only=True, frozen=True):
-    """One thing that was looked at.  where: host:port, a directory, or "" for this process."""
-
-    step: str
-    where: str
-    state: Literal["ok", "failed", "skipped"]
-    found: str
-    cause: str = ""
-    fix: str = ""
-
-    @property
-    def is_ok(self) -> bool:
-        return self.state == "ok"
-
-
 class Wanted(NamedTuple):
-    """What to look at.  said, zk_said: the user named it, it is not merely the default."""
+    """What to look at.  said, zk_said: the user named it, it is not merely the default.
+
+    members: the processes of this machine, where `yak up` started them.
+    """
 
     bootstrap: Sequence[Address]
     said: bool
     zk: Address
     zk_said: bool
     data_dir: Path
+    members: Sequence[Member] = ()
 
 
 class _Reached(NamedTuple):
     steps: list[Step]
     hello: m.HelloAnswer | None
-
-
-def ok(step: str, where: object, found: str) -> Step:
-    return Step(step=step, where=str(where), state="ok", found=found)
-
-
-def failed(step: str, where: object, found: str, cause: str, fix: str) -> Step:
-    return Step(step=step, where=str(where), state="failed", found=found, cause=cause, fix=fix)
-
-
-def skipped(step: str, where: object, needs: str) -> Step:
-    return Step(step=step, where=str(where), state="skipped", found=needs)
 
 
 async def examine(wanted: Wanted) -> list[Step]:
@@ -114,8 +83,7 @@ async def examine(wanted: Wanted) -> list[Step]:
         steps.append(skipped("broker", "", "needs metadata"))
     steps.append(await _zk(wanted, known))
     steps.append(await _clocks(wanted, known))
-    steps += [disk_step(wanted.data_dir), files_step(resource.getrlimit(resource.RLIMIT_NOFILE)[0])]
-    return steps
+    return [*steps, *machine.look(wanted.data_dir, wanted.members)]
 
 
 # -- one address ----------------------------------------------------------------------------------
@@ -264,6 +232,10 @@ async def _broker(
     one: m.BrokerEntry, known: m.MetadataAnswer, reached: dict[Address, _Reached]
 ) -> Step:
     address = Address(one.host, one.port)
+    if address in reached and reached[address].hello is None:
+        needs = next(step.step for step in reached[address].steps if step.state == "failed")
+        word = "alive" if one.live else "down"
+        return skipped(f"broker {one.id}", address, f"needs {needs}; the cluster calls it {word}")
     seen = reached.get(address) or await _reach(address)
     return broker_step(one, known, seen.hello, [step for step in seen.steps if not step.is_ok])
 
@@ -364,35 +336,3 @@ def clock_step(ahead: Sequence[str]) -> Step:
             "let both follow a time server; yak keeps order all the same, only times are wrong",
         )  # fmt: skip
     return ok("clocks", "", "no record is from the future, by this clock")
-
-
-def disk_step(directory: Path) -> Step:
-    """Whether a data directory of this machine has room."""
-    if not directory.is_dir():
-        needs = "no such directory here; where brokers run: --data-dir DIR"
-        return skipped("disk", directory, needs)
-    usage = shutil.disk_usage(directory)
-    return room_step(directory, usage.free, usage.total)
-
-
-def room_step(directory: Path, free: int, total: int) -> Step:
-    found = f"{free / MIB:,.0f} MiB of {total / MIB:,.0f} MiB are free"
-    if free < min(LOW_DISK_BYTES, total * LOW_DISK_PART):
-        return failed(
-            "disk", directory, found, "records, or something else on this disk",
-            "`yak topic trim`, retention_ms, --oplog-retain-bytes; or a larger disk",
-        )  # fmt: skip
-    return ok("disk", directory, found)
-
-
-def files_step(limit: int) -> Step:
-    """limit: what a process started from this shell may hold open."""
-    if limit == resource.RLIM_INFINITY:
-        return ok("files", "", "no limit of open files")
-    found = f"{limit:,} files may be open in a process of this shell"
-    if limit < FEW_FILES:
-        return failed(
-            "files", "", found, "each client and each partition in use takes one; macOS gives 256",
-            f"`ulimit -n {FEW_FILES * 4}` before starting brokers",
-        )  # fmt: skip
-    return ok("files", "", found)

@@ -8,7 +8,7 @@
 
 Exit code 1 if a step failed.
 
-Not here: what is looked at, and what follows (diagnosis.py).
+Not here: what is looked at, and what follows (diagnosis.py, machine.py).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from yak.local import note
 from yak.model import parse_address, parse_addresses
 
 if TYPE_CHECKING:
-    from yak.commands.diagnosis import Step
+    from yak.commands.findings import Step
 
 _SHOWN: Final = {"ok": "ok", "failed": "NOT OK", "skipped": "skipped"}
 
@@ -78,12 +78,14 @@ def doctor(
     """
     from yak.commands.diagnosis import Wanted, examine
 
+    here = note.running()
     wanted = Wanted(
         bootstrap=parse_addresses(bootstrap),
         said=_is_said(context, "bootstrap"),
         zk=parse_address(zk),
-        zk_said=_is_said(context, "zk") or note.running() is not None,
+        zk_said=_is_said(context, "zk") or here is not None,
         data_dir=data_dir,
+        members=here.members if here is not None else (),
     )
     steps = run(examine(wanted))
     bad = sum(step.state == "failed" for step in steps)

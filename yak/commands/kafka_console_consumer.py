@@ -37,11 +37,11 @@ _OFFSETS: Final = "__consumer_offsets"
     "kafka-console-consumer",
     context_settings={"auto_envvar_prefix": "YAK_KAFKA_CONSOLE_CONSUMER"},
     epilog=examples(
-        "yak kafka-console-consumer --bootstrap-server localhost:9092 --topic orders \\",
-        "    --from-beginning",
-        "yak kafka-console-consumer --bootstrap-server localhost:9092 --topic orders \\",
-        "    --group billing --formatter-property print.key=true --max-messages 3",
-        "yak consume --help                       yak's own: -o -10, --since 1h, -e, -J, -f",
+        "yak kafka-console-consumer --bootstrap-server localhost:9092 \\",
+        "    --topic orders --from-beginning",
+        "yak kafka-console-consumer --bootstrap-server localhost:9092 \\",
+        "    --topic orders --group billing --property print.key=true",
+        "yak consume --help              yak's own: -o -10, --since 1h, -e, -J, -f",
     ),
 )
 @option_bootstrap_server

@@ -45,9 +45,9 @@ def _check_reader(_context: click.Context, _option: click.Parameter, name: str |
     context_settings={"auto_envvar_prefix": "YAK_KAFKA_CONSOLE_PRODUCER"},
     epilog=examples(
         "yak kafka-console-producer --bootstrap-server localhost:9092 --topic orders",
-        "yak kafka-console-producer --bootstrap-server localhost:9092 --topic orders \\",
-        "    --reader-property parse.key=true --reader-property key.separator=:",
-        "yak produce --help                       yak's own, which shows each acknowledgement",
+        "yak kafka-console-producer --bootstrap-server localhost:9092 \\",
+        "    --topic orders --property parse.key=true --property key.separator=:",
+        "yak produce --help              yak's own, which shows acknowledgements",
     ),
 )
 @option_bootstrap_server

@@ -48,8 +48,8 @@ _OFFSETS: Final = (
         "yak kafka-consumer-groups --bootstrap-server localhost:9092 --list",
         "yak kafka-consumer-groups --bootstrap-server localhost:9092 \\",
         "    --describe --group billing --members",
-        "yak kafka-consumer-groups --bootstrap-server localhost:9092 --group billing \\",
-        "    --topic orders --reset-offsets --to-earliest --execute",
+        "yak kafka-consumer-groups --bootstrap-server localhost:9092 \\",
+        "    --group billing --topic orders --reset-offsets --to-earliest --execute",
         "yak group --help                         the same, in yak's own manner",
     ),
 )

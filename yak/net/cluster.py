@@ -390,7 +390,7 @@ class Cluster:
             f"no answer to {request.__struct_config__.tag!r} within {timeout_s:.3g} s from "
             f"{', '.join(map(str, self._candidates()))}; last trouble: {self.trouble}",
             name="TIMEOUT",
-            hint="`yak status` shows which brokers live and who leads",
+            hint="`yak doctor` looks where the cause is; `yak status` shows who lives and leads",
         )
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from yak import messages as m
 from yak.commands import diagnosis
-from yak.commands.diagnosis import Step, Wanted, examine
+from yak.commands.diagnosis import Wanted, examine
+from yak.commands.findings import Step, failed, ok
 from yak.config import Settings
 from yak.errors import RetriableError, YakError
 from yak.model import Address
@@ -71,7 +72,7 @@ def _broker(
     number: int, hello: m.HelloAnswer | None, *, live: bool = True, bad: str = "refused"
 ) -> Step:
     entry = m.BrokerEntry(id=number, host="h", port=9, live=live)
-    steps = [diagnosis.failed("tcp", _WHERE, bad, "no process listens there", "start it")]
+    steps = [failed("tcp", _WHERE, bad, "no process listens there", "start it")]
     return diagnosis.broker_step(entry, _metadata(), hello, [] if hello else steps)
 
 
@@ -110,15 +111,7 @@ def test_yak_zk() -> None:
     assert (step.state, step.cause) == ("failed", "broker 7 belongs to cluster d")
 
 
-def test_the_machine(tmp_path: Path) -> None:
-    gib = 2**30
-    assert diagnosis.room_step(tmp_path, 2 * gib, 100 * gib).is_ok
-    assert not diagnosis.room_step(tmp_path, gib - 1, 100 * gib).is_ok
-    assert diagnosis.room_step(tmp_path, gib // 2, 2 * gib).is_ok, "a small disk, a quarter free"
-    assert diagnosis.disk_step(tmp_path / "none").state == "skipped"
-    assert diagnosis.files_step(1024).is_ok
-    assert diagnosis.files_step(-1).is_ok, "no limit"
-    assert "ulimit -n" in diagnosis.files_step(256).fix
+def test_clocks() -> None:
     assert diagnosis.clock_step([]).is_ok
     assert "orders" in diagnosis.clock_step(["orders"]).found
 
@@ -149,3 +142,34 @@ async def test_a_name_that_nobody_knows(tmp_path: Path) -> None:
     assert [step.state for step in steps[:3]] == ["failed", "skipped", "skipped"]
     assert "no-such-host.invalid" in steps[0].cause
     assert next(step for step in steps if step.step == "yak-zk").state == "skipped"
+
+
+@pytest.mark.asyncio
+async def test_a_broker_that_was_dialled_in_vain_is_told_of_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same broker is in the bootstrap list and in the metadata: one cause, told once."""
+    there, gone = Address("127.0.0.1", 2), Address("127.0.0.1", 3)
+
+    async def reach(address: Address) -> diagnosis._Reached:
+        if address == there:
+            return diagnosis._Reached([ok("hello", address, "")], _hello(1))
+        return diagnosis._Reached([failed("tcp", address, "no", "why", "fix")], None)
+
+    async def metadata(_reached: object) -> m.MetadataAnswer:
+        brokers = [
+            m.BrokerEntry(id=n, host=at.host, port=at.port, live=n == 1)
+            for n, at in ((1, there), (2, gone), (3, Address("127.0.0.1", 4)))
+        ]
+        return _metadata(brokers=brokers)
+
+    monkeypatch.setattr(diagnosis, "_reach", reach)
+    monkeypatch.setattr(diagnosis, "_metadata", metadata)
+    wanted = Wanted([there, gone], True, Address("127.0.0.1", 1), False, tmp_path)
+    found = {step.step: step for step in await examine(wanted)}
+    assert found["broker 1"].state == "ok"
+    assert (found["broker 2"].state, found["broker 2"].found) == (
+        "skipped",
+        "needs tcp; the cluster calls it down",
+    )
+    assert (found["broker 3"].state, found["broker 3"].fix[:8]) == ("failed", "start it")

@@ -155,6 +155,26 @@ def _run(
     return drain.run(start, bootstrap="b:1", client="c", partitions=(), read_from="any")
 
 
+def test_without_the_topic_the_end_is_not_waited_for(
+    out: _Out, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown(_admin: _Admin, topic: str) -> TopicReport:
+        raise YakError(f"there is no topic {topic!r}", name="UNKNOWN_TOPIC")
+
+    monkeypatch.setattr(_Admin, "topic", unknown)
+    with pytest.raises(YakError) as raised:
+        _run(Until(end=True))
+    assert "yak topic list" in str(raised.value.hint)
+    assert out.getvalue() == b""
+
+
+def test_with_v_it_says_where_it_starts(out: _Out, capsys: pytest.CaptureFixture[str]) -> None:
+    drain = Drain("t", None, plain, Until(records=1), Interrupts(), quiet=False, verbose=True)
+    drain.run("beginning", bootstrap="b:1", client="c", partitions=(), read_from="any")
+    assert capsys.readouterr().err == "starts at t[0]@0\n"
+    assert (drain.printed, out.flushed) == (1, b"a\n")
+
+
 @pytest.mark.parametrize(
     ("until", "printed", "code"),
     [

@@ -67,6 +67,7 @@ def test_json_is_read_back_as_it_was(value: str | bytes, key: str | bytes | None
     [
         ("%t|%p|%o|%k|%s|%h|%T|%S|%K", "orders|2|41|kéy|väl|a=b,c=|17|4|4"),
         ("100%%%s%%\\n\\t", "100%väl%\n\t"),
+        ("%R%s", "\0\0\0\x04väl"),
         ("none", "none"),
         ("", ""),
         ("%%s", "%s"),

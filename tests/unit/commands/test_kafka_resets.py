@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -111,6 +113,17 @@ def test_one_place_at_a_time() -> None:
             kafka_resets.place({**_SAID, **said})
 
 
+@pytest.fixture
+def far_away(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A machine whose local time is not UTC."""
+    monkeypatch.setenv("TZ", "XYZ-9")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.usefixtures("far_away")
 def test_moments_and_durations() -> None:
     assert kafka_resets.parse_moment("2026-11-22T09:41:00") == datetime(
         2026, 11, 22, 9, 41, tzinfo=UTC
