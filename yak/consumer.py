@@ -40,11 +40,13 @@ import threading
 import time
 import weakref
 from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Mapping
+from contextlib import suppress
 from datetime import datetime
 from types import TracebackType
 from typing import Any, TypeVar, Unpack
 
 from yak.core.positions import Notice
+from yak.core.serializers import Deserializers
 from yak.errors import YakError
 from yak.model import Record, TopicPartition
 from yak.net.consumer_options import Callbacks, ConsumerOptions, Settings, parse_options
@@ -60,6 +62,8 @@ class _Words:
 
     _reading: Reading
     _callbacks: Callbacks
+    #: None where records are handed out as they are.
+    _forms: Deserializers | None
 
     @property
     def assignment(self) -> list[TopicPartition]:
@@ -131,6 +135,32 @@ class _Words:
         """
         self._reading.seek((topic, partition), offset)
 
+    def _formed(self, records: list[Record]) -> list[Record]:
+        """Deserialized; up to the first that cannot be, which is raised when it is the first.
+
+        What is behind it is handed out later: by the next that asks.
+        """
+        forms = self._forms
+        if forms is None:
+            return records
+        for at, record in enumerate(records):
+            try:
+                forms.apply(record)
+            except YakError:
+                self._hand_back(records[at:] if at else records[1:])
+                if at:
+                    return records[:at]
+                raise
+        return records
+
+    def _hand_back(self, records: list[Record]) -> None:
+        first: dict[TopicPartition, int] = {}
+        for record in records:
+            first.setdefault((record.topic, record.partition), record.offset)
+        for where, offset in first.items():
+            with suppress(YakError):  # another's by now
+                self._reading.seek(where, offset)
+
     def _callback(self, notice: Notice) -> Any:
         """Call what is called for this; what it returned."""
         callback = getattr(self._callbacks, notice.kind)
@@ -146,6 +176,8 @@ class AsyncConsumer(_Words):
 
     def __init__(self, *topics: str, **options: Unpack[ConsumerOptions]) -> None:
         settings, self._callbacks = parse_options(options)
+        forms = Deserializers(settings.value_deserializer, settings.key_deserializer)
+        self._forms = forms if forms.any else None
         self._reading = Reading(topics, settings, announces=self._callbacks.any())
         self._inbox = self._reading.inbox
         self._inbox.consumer = self
@@ -219,7 +251,7 @@ class AsyncConsumer(_Words):
             if inbox.news:
                 inbox.came_back()
                 await self._tell()
-            records = inbox.take(most)
+            records = self._formed(inbox.take(most))
             if records or (deadline is not None and loop.time() >= deadline and not inbox.news):
                 return records
             event = asyncio.Event()
@@ -238,7 +270,7 @@ class AsyncConsumer(_Words):
         while True:
             record = self._inbox.take_one()
             if record is not None:
-                yield record
+                yield record if self._forms is None else self._formed([record])[0]
                 continue
             for first in await self.poll(max_records=1):
                 yield first
@@ -305,6 +337,8 @@ class Consumer(_Words):
 
     def __init__(self, *topics: str, **options: Unpack[ConsumerOptions]) -> None:
         settings, self._callbacks = parse_options(options)
+        forms = Deserializers(settings.value_deserializer, settings.key_deserializer)
+        self._forms = forms if forms.any else None
         for name, callback in zip(Callbacks._fields, self._callbacks, strict=True):
             if inspect.iscoroutinefunction(callback):
                 raise ValueError(f"on_{name} of a Consumer is a plain function: nothing awaits it")
@@ -395,7 +429,7 @@ class Consumer(_Words):
             if inbox.news:
                 inbox.came_back()
                 self._tell()
-            records = inbox.take(most)
+            records = self._formed(inbox.take(most))
             left = None if deadline is None else deadline - time.monotonic()
             if records or (left is not None and left <= 0 and not inbox.news):
                 return records
@@ -411,7 +445,7 @@ class Consumer(_Words):
         while True:
             record = take_one()
             if record is not None:
-                yield record
+                yield record if self._forms is None else self._formed([record])[0]
             else:
                 yield from self.poll(max_records=1)
 

@@ -41,6 +41,7 @@ from yak.core.batches import Accumulator, Batch, Full, Topic, Unlearned
 from yak.core.partitioner import Partitioner, partition_of
 from yak.core.pieces import Many, Piece, cut
 from yak.core.records import Key, encode_record, key_bytes
+from yak.core.serializers import Serializer, Serializers, check_form
 from yak.errors import UndeliveredError, YakError
 from yak.model import Headers, RecordMetadata, parse_addresses
 from yak.net.cluster import Cluster
@@ -70,6 +71,8 @@ class ProducerOptions(TypedDict, total=False):
     buffer_bytes: int
     client: str
     partitioner: Partitioner
+    value_serializer: Serializer
+    key_serializer: Serializer
     metadata_max_age_ms: float
 
 
@@ -98,11 +101,17 @@ class Settings:
     client: str = "yak-producer"
     #: (key bytes, partitions) -> partition, for records with a key.
     partitioner: Partitioner = partition_of
+    #: "json", "str", "bytes", or a function of the value (the key) that returns JSON or bytes:
+    #: core/serializers.py.  None is never given to it.
+    value_serializer: Serializer = None
+    key_serializer: Serializer = None
     #: How old an idle producer's knowledge of partitions may be.
     metadata_max_age_ms: float = 5000
 
     def __post_init__(self) -> None:
         """Raises ValueError, naming the option."""
+        check_form("value_serializer", self.value_serializer)
+        check_form("key_serializer", self.key_serializer)
         if self.acks not in ("all", 0, 1) or isinstance(self.acks, bool):
             raise ValueError(f'acks is "all", 1 or 0, not {self.acks!r}')
         if self.idempotent and self.acks != "all":
@@ -127,6 +136,8 @@ class AsyncProducer:
     def __init__(self, **options: Unpack[ProducerOptions]) -> None:
         self._settings = Settings(**options)
         settings = self._settings
+        forms = Serializers(settings.value_serializer, settings.key_serializer)
+        self._forms = forms if forms.any else None
         self._loop = asyncio.get_running_loop()
         self._accumulator = Accumulator(
             threading.Lock(),
@@ -174,16 +185,19 @@ class AsyncProducer:
         self,
         topic: str,
         value: Any,
-        key: Key = None,
+        key: Any = None,
         headers: Headers | None = None,
         partition: int | None = None,
         timestamp: int | None = None,
     ) -> AsyncSent:
-        """Queue one record.  value: any JSON, or bytes.  timestamp: ms since 1970.
+        """Queue one record.  value: any JSON, or bytes; key: a string or bytes; both, with a
+        serializer, what that takes.  timestamp: ms since 1970.
 
         Raises YakError INVALID_RECORD, UNKNOWN_TOPIC, INVALID_TOPIC, UNKNOWN_PARTITION, CLOSED;
         TimeoutError after `max_block_ms`.
         """
+        if self._forms is not None:
+            value, key = self._forms.value(value), self._forms.key(key)
         line = encode_record(value, key, headers, timestamp)
         while True:
             try:
@@ -193,17 +207,26 @@ class AsyncProducer:
             except Full:
                 await self._room()
 
-    async def send_and_wait(self, topic: str, value: Any, key: Key = None) -> RecordMetadata:
-        """Send one record and wait until it is acknowledged."""
-        return await (await self.send(topic, value, key)).result()
+    async def send_and_wait(
+        self,
+        topic: str,
+        value: Any,
+        key: Any = None,
+        headers: Headers | None = None,
+        partition: int | None = None,
+        timestamp: int | None = None,
+    ) -> RecordMetadata:
+        """Send one record and wait until it is acknowledged.  Raises the record's error."""
+        sent = await self.send(topic, value, key, headers, partition, timestamp)
+        return await sent.result()
 
     async def send_many(
         self,
         topic: str,
         values: Sequence[Any],
-        key: Key = None,
+        key: Any = None,
         *,
-        keys: Sequence[Key] | None = None,
+        keys: Sequence[Any] | None = None,
         headers: Headers | None = None,
         partition: int | None = None,
     ) -> AsyncSentMany:
@@ -316,7 +339,11 @@ class AsyncProducer:
 
     def _cut(self, topic: str, many: Many) -> Iterator[Piece]:
         known = self._accumulator.topic(topic)
-        settings = self._settings
+        settings, forms = self._settings, self._forms
+        if forms is not None:
+            keys = None if many.keys is None else [forms.key(key) for key in many.keys]
+            values = [forms.value(value) for value in many.values]
+            many = many._replace(values=values, key=forms.key(many.key), keys=keys)
         return cut(
             many,
             lambda key: self._partition(known, key, None, 0),
@@ -427,13 +454,15 @@ class Producer:
         self,
         topic: str,
         value: Any,
-        key: Key = None,
+        key: Any = None,
         headers: Headers | None = None,
         partition: int | None = None,
         timestamp: int | None = None,
     ) -> Sent:
         """Queue one record and return at once; as AsyncProducer.send, which says what it raises."""
         twin = self._producer
+        if twin._forms is not None:
+            value, key = twin._forms.value(value), twin._forms.key(key)
         line = encode_record(value, key, headers, timestamp)
         while True:
             try:
@@ -448,9 +477,9 @@ class Producer:
         self,
         topic: str,
         values: Sequence[Any],
-        key: Key = None,
+        key: Any = None,
         *,
-        keys: Sequence[Key] | None = None,
+        keys: Sequence[Any] | None = None,
         headers: Headers | None = None,
         partition: int | None = None,
     ) -> SentMany:

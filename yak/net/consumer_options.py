@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypeAlias, TypedDict
 
 from yak.config import DEFAULT_BOOTSTRAP, MAX_WAIT_MS, MIB
+from yak.core.serializers import Deserializer, check_form
 from yak.model import TopicPartition
 from yak.net.fetcher import OnGap, ReadFrom
 from yak.net.places import Start, check_start, gap_policy
@@ -32,6 +33,8 @@ class ConsumerOptions(TypedDict, total=False):
     on_assigned: Callback | None
     on_revoked: Callback | None
     on_lost: Callback | None
+    value_deserializer: Deserializer
+    key_deserializer: Deserializer
     max_records: int
     session_ms: int
     client: str
@@ -81,6 +84,10 @@ class Settings:
     read_from: ReadFrom = "any"
     #: When records are acknowledged: "after" they were handled, or by hand.
     commit: Literal["after", "manual"] = "after"
+    #: "json", "str", "bytes", or a function of the bytes: core/serializers.py.  A record with which
+    #: it fails is told by an INVALID_RECORD; asking for more goes on behind it.
+    value_deserializer: Deserializer = None
+    key_deserializer: Deserializer = None
     #: The most that one `poll` returns, where it does not say.
     max_records: int = 500
     #: Silence after which the group takes a member for gone.
@@ -99,6 +106,8 @@ class Settings:
     def __post_init__(self) -> None:
         """Raises ValueError, naming the option."""
         check_start(self.start)
+        check_form("value_deserializer", self.value_deserializer)
+        check_form("key_deserializer", self.key_deserializer)
         if self.group is None and self.start in ("stored", "error"):
             raise ValueError(f"start={self.start!r} needs a group, which is what is stored")
         if self.on_gap not in (None, "beginning", "end", "error"):

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from typing import Final
 
 import msgspec
 
@@ -19,6 +21,8 @@ from yak import errors
 from yak.core.batches import Batch
 from yak.errors import YakError
 from yak.model import RecordMetadata
+
+_log: Final = logging.getLogger(__name__)
 
 
 class _One(msgspec.Struct, frozen=True, eq=False):
@@ -46,9 +50,11 @@ class Sent(_One, frozen=True, eq=False):
         return self._batch.error
 
     def add_done_callback(self, callback: Callable[[Sent], None]) -> None:
-        """Call it with this receipt once the outcome is known, from whatever thread knows."""
-        if not self._batch.accumulator.when_done(self._batch, lambda: callback(self)):
-            callback(self)
+        """Call it with this receipt once the outcome is known, from whatever thread knows.
+
+        It must not block: others wait behind it.  What it raises is logged.
+        """
+        _call_when_done(self._batch, lambda: callback(self))
 
 
 class AsyncSent(_One, frozen=True, eq=False):
@@ -63,6 +69,23 @@ class AsyncSent(_One, frozen=True, eq=False):
         """Wait for the outcome: the error, or None if it was acknowledged."""
         await until_done(self._batch)
         return self._batch.error
+
+    def add_done_callback(self, callback: Callable[[AsyncSent], None]) -> None:
+        """Call it with this receipt once the outcome is known; what it raises is logged."""
+        _call_when_done(self._batch, lambda: callback(self))
+
+
+def _call_when_done(batch: Batch, call: Callable[[], None]) -> None:
+    """An application's callback: its fault must stop neither the others nor the sender."""
+
+    def safely() -> None:
+        try:
+            call()
+        except Exception:  # noqa: BLE001 -- whatever it is, it is the application's
+            _log.exception("a delivery callback failed")
+
+    if not batch.accumulator.when_done(batch, safely):
+        safely()
 
 
 class _Several:
