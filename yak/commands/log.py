@@ -21,7 +21,7 @@ import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO, Final, NamedTuple, assert_never
+from typing import Any, Final, NamedTuple, assert_never
 
 import click
 import msgspec
@@ -31,6 +31,7 @@ from yak.commands.options import ParamType, examples
 from yak.core import ops
 from yak.errors import Fatal
 from yak.net.places import milliseconds
+from yak.storage.chunk import Unproved, decode_head, prove
 
 _SUPPORTED_FORMAT: Final = 1
 
@@ -53,10 +54,6 @@ class Found(NamedTuple):
 
 class Torn(Exception):  # noqa: N818 -- it says what was found
     """The log ends in the midst of an operation."""
-
-
-class _Broken(Exception):  # noqa: N818 -- it says what was found
-    """An operation that is not whole, or not the next one."""
 
 
 class _Time(ParamType):
@@ -192,27 +189,24 @@ def read_log(directory: Path) -> Iterator[Found]:
     Raises Torn at an unfinished end, Fatal where whole operations follow a broken one.
     """
     paths = sorted(_oplog(directory).glob("*.jsonl"))
-    expected, running_sum = 1, ops.NO_SUM
+    expected, running_sum, epoch = 1, ops.NO_SUM, 0
     for path in paths:
-        with path.open("rb") as file:
-            header = _read_header(file, path, is_last=path is paths[-1])
-            if path is not paths[0] and (header.first, header.sum) != (expected, running_sum):
-                raise Fatal(
-                    f"{path} begins at index {header.first} with sum {header.sum}, but the file "
-                    f"before it ends with {expected - 1} and {running_sum}: a segment is missing"
-                )
-            expected, running_sum = header.first, header.sum
-            while True:
-                start = file.tell()
-                try:
-                    found = _read_one(file, expected, running_sum)
-                except _Broken as e:
-                    raise _judge(e, file, path, start, is_last=path is paths[-1]) from e
-                if found is None:
-                    break
-                yield found
-                expected += 1
-                running_sum = found.line[-11:-3].decode()
+        is_last, data = path is paths[-1], path.read_bytes()
+        start, header = _read_header(data, path, is_last=is_last)
+        if path is not paths[0] and (header.first, header.sum) != (expected, running_sum):
+            raise Fatal(
+                f"{path} begins at index {header.first} with sum {header.sum}, but the file "
+                f"before it ends with {expected - 1} and {running_sum}: a segment is missing"
+            )
+        expected, running_sum = header.first, header.sum
+        try:
+            for one in prove(data, start, running_sum, expected, epoch, decode_head):
+                at, line = one.start, data[one.start : one.body]
+                yield Found(ops.decode(line), line, data[one.body : one.end])
+                expected, epoch, running_sum = one.head.index + 1, one.head.epoch, one.sum
+        except ops.BrokenLine as e:
+            at = e.start if isinstance(e, Unproved) else at
+            raise _judge(e, data, path, at, is_last=is_last) from e
 
 
 def _oplog(directory: Path) -> Path:
@@ -226,12 +220,13 @@ def _oplog(directory: Path) -> Path:
     )
 
 
-def _read_header(file: BinaryIO, path: Path, *, is_last: bool) -> _Header:
-    line = file.readline()
+def _read_header(data: bytes, path: Path, *, is_last: bool) -> tuple[int, _Header]:
+    """Where the operations begin, and what it says."""
+    end = data.find(b"\n") + 1
     try:
-        header = msgspec.json.decode(line, type=_Header)
+        header = msgspec.json.decode(data[: end or None], type=_Header)
     except msgspec.MsgspecError as e:
-        if is_last and not line.endswith(b"\n"):
+        if is_last and not end:
             raise Torn(f"{path}: the header is cut off") from e
         raise Fatal(f"{path} does not begin as a file of an operation log: {e}") from e
     if header.format != _SUPPORTED_FORMAT:
@@ -239,39 +234,17 @@ def _read_header(file: BinaryIO, path: Path, *, is_last: bool) -> _Header:
             f"{path} is of format {header.format}, and this version of yak reads only "
             f"{_SUPPORTED_FORMAT}: use a newer one"
         )
-    return header
+    return end or len(data), header
 
 
-def _read_one(file: BinaryIO, expected: int, running_sum: str) -> Found | None:
-    """The next operation; None at the end of the file.  Raises _Broken."""
-    line = file.readline()
-    if not line:
-        return None
-    if not line.endswith(b"\n"):
-        raise _Broken("the line is cut off")
-    try:
-        ops.check_sum(line, running_sum)
-        op = ops.decode(line)
-    except ops.BrokenLine as e:
-        raise _Broken(str(e)) from e
-    if op.index != expected:
-        raise _Broken(f"index {op.index} where {expected} was expected")
-    body = file.read(ops.body_size(op))
-    if len(body) < ops.body_size(op):
-        raise _Broken(f"{len(body)} of the {ops.body_size(op)} bytes of its body are there")
-    if isinstance(op, ops.Append) and ops.crc_of(body) != op.crc:
-        raise _Broken(f"the body of operation {op.index} does not have the crc {op.crc}")
-    return Found(op, line, body)
-
-
-def _judge(broken: _Broken, file: BinaryIO, path: Path, start: int, *, is_last: bool) -> Exception:
+def _judge(
+    broken: ops.BrokenLine, data: bytes, path: Path, start: int, *, is_last: bool
+) -> Exception:
     """Torn if nothing whole follows the broken operation, else damage."""
-    file.seek(start)
-    file.readline()
-    size = path.stat().st_size
+    rest = data[start:].splitlines(keepends=True)[1:]
     where = f"{path}, byte {start}: {broken}"
-    if is_last and not any(_is_operation(line) for line in file):
-        return Torn(f"{where}; {size - start} bytes are not shown")
+    if is_last and not any(_is_operation(line) for line in rest):
+        return Torn(f"{where}; {len(data) - start} bytes are not shown")
     return Fatal(f"{where}; whole operations follow it, so this file is damaged: keep it")
 
 

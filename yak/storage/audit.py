@@ -45,7 +45,7 @@ from yak.core import ops
 from yak.core.ops import BrokenLine
 from yak.model import TopicPartition
 from yak.storage import checkpoint as checkpoints
-from yak.storage.chunk import sum_of
+from yak.storage.chunk import Unproved, prove, sum_of
 from yak.storage.copy import INSTALLING
 from yak.storage.data_dir import DAMAGED, check_json
 from yak.storage.faults import Damaged
@@ -256,44 +256,31 @@ def _walk_segment(
 ) -> tuple[str, int, str]:
     """The sum at its end, where it ends whole, and why it does not go on."""
     positions, sums, epochs = found.places[-1][2], found.sums, found.epochs
-    while start < len(data):
-        newline = data.find(b"\n", start) + 1
-        if not newline:
-            return running, start, "the line is cut off"
-        raw = data[start:newline]
-        try:
-            running = ops.check_sum(raw, running)
-            line = _decode(raw)
-        except (BrokenLine, msgspec.MsgspecError, UnicodeDecodeError) as e:
-            return running, start, str(e)
-        end = newline + line.size
-        why = ""
-        if line.index != found.next:
-            why = f"index {line.index} where {found.next} is next"
-        elif epochs and line.epoch < epochs[-1]:
-            why = f"epoch {line.epoch} after epoch {epochs[-1]}"
-        elif end > len(data):
-            why = f"{len(data) - newline} of the {line.size} bytes of its body are there"
-        elif line.op == "append":
-            why = _wrong_batch(data[newline:end], line, offsets)
-            found.records += line.count
-        elif line.op == "lead":
-            found.leads[line.epoch] = (line.broker, line.index)
-        elif line.op == "delete_topic":
-            for where in [where for where in offsets if where[0] == line.topic]:
-                del offsets[where]
-        if why:
-            return running, start, why
-        positions.append(start)
-        sums.append(int(running, 16))
-        epochs.append(line.epoch)
-        start = end
+    try:
+        for line, at, _, end, after in prove(
+            data, start, running, found.next, epochs[-1] if epochs else 0, _decode
+        ):
+            why = ""
+            if line.op == "append":
+                why = _wrong_offset(line, offsets)
+                found.records += line.count
+            elif line.op == "lead":
+                found.leads[line.epoch] = (line.broker, line.index)
+            elif line.op == "delete_topic":
+                for where in [where for where in offsets if where[0] == line.topic]:
+                    del offsets[where]
+            if why:
+                return running, at, why
+            positions.append(at)
+            sums.append(int(after, 16))
+            epochs.append(line.epoch)
+            running, start = after, end
+    except Unproved as e:
+        return running, e.start, str(e)
     return running, start, ""
 
 
-def _wrong_batch(body: bytes, line: Line, offsets: dict[TopicPartition, int]) -> str:
-    if f"{crc32c(body):08x}" != line.crc:
-        return f"the body of operation {line.index} does not have the crc {line.crc}"
+def _wrong_offset(line: Line, offsets: dict[TopicPartition, int]) -> str:
     where = (line.topic, line.partition)
     due = offsets.get(where, line.offset)
     if line.offset != due:

@@ -4,6 +4,8 @@
     {"key":"a","value":1}\\n{"key":"b","value":{"x":2}}\\n              its body, 57 bytes
 
 * `parse_chunk` proves a whole chunk, as a leader sent it: sums, indexes, epochs, bodies.
+* `prove` does so as far as it can, and says where it cannot go on: for whoever reads a log without
+  having written it.  A start, which reads in windows and tells torn from damaged, is scan.py's.
 * `walk` steps over operations that were proved before, as fast as Python steps: it is for
   bytes that this process wrote itself.
 
@@ -12,9 +14,9 @@ It does not know where in which file they lie.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Final, Literal, NamedTuple
+from typing import Final, Generic, Literal, NamedTuple, Protocol, TypeVar
 
 import msgspec
 from google_crc32c import value as crc32c
@@ -94,6 +96,17 @@ class Chunk:
         return [entry.op for entry in self.entries]
 
 
+class _Placed(Protocol):
+    """What proves where an operation stands, and what its body is."""
+
+    index: int
+    epoch: int
+    size: int
+    crc: str
+
+
+H = TypeVar("H", bound=_Placed)
+
 decode_head: Final = msgspec.json.Decoder(Head).decode
 _decode_batch: Final = msgspec.json.Decoder(_Batch).decode
 
@@ -163,22 +176,67 @@ def prove_appends(data: bytes, topic: str, partition: int, start: int = 0) -> Pr
     return Proved(start, first, offset)
 
 
-def prove_log(data: bytes, previous_sum: str, next_index: int, count: int) -> None:
-    """Prove that these are `count` operations of a log from `next_index` on.  Raises BrokenLine.
+class Unproved(BrokenLine):
+    """What begins at `start` does not follow, or is not whole."""
 
-    As parse_chunk, for whoever wants the bytes only.
+    def __init__(self, what: str, start: int) -> None:
+        super().__init__(what)
+        self.start = start
+
+
+class Proof(NamedTuple, Generic[H]):
+    """One operation: its line begins at `start`, its body at `body`; sum: what it states."""
+
+    head: H
+    start: int
+    body: int
+    end: int
+    sum: str
+
+
+def prove(
+    data: bytes,
+    start: int,
+    previous_sum: str,
+    next_index: int,
+    epoch: int,
+    decode: Callable[[bytes], H],
+) -> Iterator[Proof[H]]:
+    """The operations from `start` on, each proved to follow from the one before.
+
+    previous_sum, epoch: of the operation below `next_index`.  decode: what the caller needs of a
+    line, with what a Head has of a place.  Raises Unproved.
     """
-    end, after = 0, next_index + count
-    for head, start, stop in walk(data):
-        body = stop - head.size
-        previous_sum = ops.check_sum(data[start:body], previous_sum)
+    while start < len(data):
+        body = data.find(b"\n", start) + 1
+        if not body:
+            raise Unproved("the line is cut off", start)
+        line = data[start:body]
+        try:
+            previous_sum = ops.check_sum(line, previous_sum)
+            head = decode(line)
+        except (BrokenLine, msgspec.MsgspecError, UnicodeDecodeError) as e:
+            raise Unproved(str(e), start) from e
+        end = body + head.size
         if head.index != next_index:
-            raise BrokenLine(f"operation {head.index} where {next_index} was due")
-        if head.crc and ops.crc_of(data[body:stop]) != head.crc:
-            raise BrokenLine(f"the body of operation {head.index} does not have the crc {head.crc}")
-        next_index, end = next_index + 1, stop
-    if end != len(data) or next_index != after:
-        raise BrokenLine(f"operation {next_index} is not there, or not whole")
+            raise Unproved(f"index {head.index} where {next_index} is next", start)
+        if head.epoch < epoch:
+            raise Unproved(f"epoch {head.epoch} after epoch {epoch}", start)
+        if end > len(data):
+            there = f"{len(data) - body} of the {head.size} bytes of its body are there"
+            raise Unproved(there, start)
+        if head.crc and f"{crc32c(data[body:end]):08x}" != head.crc:
+            what = f"the body of operation {head.index} does not have the crc {head.crc}"
+            raise Unproved(what, start)
+        yield Proof(head, start, body, end, previous_sum)
+        start, next_index, epoch = end, next_index + 1, head.epoch
+
+
+def prove_log(data: bytes, previous_sum: str, next_index: int, count: int) -> None:
+    """Prove that these are `count` operations of a log from `next_index` on.  Raises BrokenLine."""
+    found = sum(1 for _ in prove(data, 0, previous_sum, next_index, 0, decode_head))
+    if found != count:
+        raise BrokenLine(f"{found} operations from {next_index} on where {count} are due")
 
 
 def split(data: bytes) -> list[Entry]:
