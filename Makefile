@@ -34,7 +34,7 @@ help:
 	@echo "make model    the rules of safety, searched: every run of a small cluster, half an hour"
 	@echo "make kills    killed at every system call that changes the disk, restarted from each leftover"
 	@echo "make fault    five minutes of faults on real processes (MINUTES, SEED, FSYNC): nothing lost"
-	@echo "make load     ten minutes of clients that mean harm, and what others feel of it"
+	@echo "make load     twenty minutes of clients that mean harm, and what others feel of it"
 	@echo "make fuzz     frames and data directories that nobody wrote (EXAMPLES, SECONDS)"
 	@echo "make soak     an hour of a real cluster's life, then one of faults (MINUTES, SEED, FSYNC)"
 	@echo "make bench    how fast it is here; make bench-peers: beside Kafka, Redis, NATS (bench/README.md)"

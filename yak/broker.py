@@ -7,12 +7,10 @@
 
 One *turn* at a time, never two: drain the inbox into the core, let it act, carry its effects out
 in their order.  No `await` stands inside a turn, so there is no lock.  What arrives meanwhile is
-the next turn's batch.  A sync of the log runs in a thread, one at a time; whatever is appended
-while it runs is the next one's.
+the next turn's batch.  Syncs of the log run in a thread, one at a time, each for all before it.
 
-The shell decides nothing: what follows from an event is core.node's to say.  It validates bodies
-(they are bytes, which the core never sees) and verifies copied operations.  A broker's whole life
-stands here, from its start to its end, hence more than 400 lines.
+The shell decides nothing: what follows from an event is core.node's to say.  It verifies copied
+operations.  A broker's whole life stands here, hence more than 400 lines.
 """
 
 from __future__ import annotations
@@ -32,14 +30,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from yak import messages as m
 from yak import protocol
-from yak.bodies import validate_records
-from yak.carrier import Batch, Carrier
+from yak.carrier import Carrier, batch_of
 from yak.config import OPLOG_RETAIN_BYTES, BrokerConfig, Settings
 from yak.core import events as e
 from yak.core.desk import Identity
 from yak.core.log import Log
 from yak.core.node import Node
-from yak.core.ops import BrokenLine, crc_of
+from yak.core.ops import BrokenLine
 from yak.core.state import State
 from yak.errors import Fatal, Refused
 from yak.housekeeping import Housekeeper
@@ -153,11 +150,10 @@ class Broker:
         batch = None
         if isinstance(request, m.Produce):
             try:
-                validate_records(body, request.count)
+                batch = batch_of(body, request.count, self._largest(request.topic, len(body)))
             except Refused as refused:
                 self._refuse(connection, request, refused)
                 return
-            batch = Batch(len(body), crc_of(body), body)
             if request.acks == 0:
                 connection.done(request.id)
         elif isinstance(request, m.Fetch) and request.session == "new":
@@ -167,6 +163,14 @@ class Broker:
             self._describe(connection, asked)
         else:
             self._tell(asked)
+
+    def _largest(self, topic: str, size: int) -> int:
+        """How large a batch may be; but what is asked and not heard yet may change that."""
+        asked = (event.request for event in self._inbox if isinstance(event, e.Asked))
+        small = size <= self.config.limits.max_batch_bytes
+        if small or any(isinstance(one, m.AlterTopic | m.CreateTopic) for one in asked):
+            return size
+        return self.node.max_batch_bytes(topic)
 
     def _describe(self, connection: ServerConnection, asked: e.Asked) -> None:
         """One after the other, each when its client has room: an answer may have megabytes."""

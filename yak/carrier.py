@@ -21,13 +21,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Final, assert_never
+from typing import Final, TypeAlias, assert_never
 
 from yak import messages as m
 from yak import protocol
+from yak.bodies import validate_records
 from yak.config import Limits
 from yak.copying import Fetching, Giving
 from yak.core import events as e
+from yak.core.ops import crc_of
 from yak.errors import Fatal, Refused
 from yak.memory import resident_bytes
 from yak.net.coordinator import Coordination
@@ -43,16 +45,33 @@ from yak.version import VERSION
 
 #: How long partition files may lag behind what is applied; reads are served from memory.
 FLUSH_S: Final = 0.05
+#: Offsets that are found by their time at once.
+FIND_AT_ONCE: Final = 50
 #: Partitions that are written at once: a heartbeat or an answer must not wait for a thousand.
 FLUSH_AT_ONCE: Final = 50
 #: After the disk refused that.
 FLUSH_AGAIN_S: Final = 0.5
 
 
+#: topic, partition, and the offset that was looked for.
+_Found: TypeAlias = tuple[str, int, int | None]
+
+
 class Batch(e.Body):
     """A produced body, with its bytes."""
 
     data: bytes
+
+
+def batch_of(body: bytes, count: int, most: int) -> Batch:
+    """Validated, but where the core refuses it by its size alone, whatever is in it.
+
+    Raises Refused.  most: its size then.
+    """
+    if len(body) > most:
+        return Batch(len(body), "unread", b"")
+    validate_records(body, count)
+    return Batch(len(body), crc_of(body), body)
 
 
 class Carrier:
@@ -393,7 +412,7 @@ class Carrier:
         """Read them when the client has room: a hundred of its polls may wake at one append."""
         connection = self.server.connections.get(effect.conn)
         if connection is not None:
-            connection.when_room(lambda: self._read_and_send(effect))
+            connection.when_room(lambda: self._read_and_send(effect), effect.max_bytes)
 
     def _read_and_send(self, effect: e.SendRecords) -> None:
         buffers: list[Buffer] = []
@@ -434,17 +453,27 @@ class Carrier:
         )
         self._reply(effect.conn, effect.id, answer, buffers)
 
-    def _find_offsets(self, effect: e.FindOffsets) -> None:
+    def _find_offsets(self, effect: e.FindOffsets, found: tuple[_Found, ...] = ()) -> None:
+        """Each takes a read of a file: many are found a few in each round of the loop.
+
+        found: those that are.
+        """
+        first, after = len(found), len(found) + FIND_AT_ONCE
+        here = zip(effect.partitions[first:after], effect.bounds[first:after], strict=True)
         answer: m.Answer
         try:
-            offsets = [
+            found += tuple(
                 (topic, partition, _kept(self.store.find_offset(topic, partition, effect.at_ms), b))
-                for (topic, partition), b in zip(effect.partitions, effect.bounds, strict=True)
-            ]
-            answer = m.OffsetsAnswer(offsets=offsets)
+                for (topic, partition), b in here
+            )
+            answer = m.OffsetsAnswer(offsets=list(found))
         except StorageError as error:
             self._unreadable(error)
             answer = protocol.error_answer(Refused("STORAGE_ERROR", error.message))
+        else:
+            if after < len(effect.partitions):
+                self._loop.call_soon(self._find_offsets, effect, found)
+                return
         self._reply_leased(effect.conn, effect.id, answer, effect.until)
 
     def _hang_up(self, conn: int, reason: str) -> None:

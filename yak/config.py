@@ -104,8 +104,9 @@ class Limits:
     max_unflushed_bytes: int = 64 * MIB
     #: Bytes of answers that one slow client may leave unread before its requests wait.
     max_unsent_bytes: int = 8 * MIB
-    #: Bytes of answers that all clients may leave unread; with more, whoever has not read for
-    #: longest is cut off.  Some thirty stopped consumers, each with the largest answer.
+    #: Bytes of answers that all clients may leave unread.  Of half of it everybody's large answers
+    #: are made: sixteen stopped consumers, each with the largest one.  The rest is for those who
+    #: read.  Where others wait for room, whoever has not read for longest is cut off.
     max_unread_bytes: int = 256 * MIB
     #: The largest answer to one fetch.
     max_fetch_bytes: int = 8 * MIB

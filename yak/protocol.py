@@ -46,6 +46,9 @@ PREFIX: Final = 4
 #: one request would hold up all others.  Counted by commas, colons and brackets, wherever they
 #: stand, and only in a header that is long enough to hold that many.
 MAX_HEADER_VALUES: Final = 100_000
+#: Bytes of a header beside its strings: ten for each of so many values.  A number of a thousand
+#: digits takes as long to read as a thousand numbers, and a blank is read as well.
+MAX_HEADER_BARE: Final = 10 * MAX_HEADER_VALUES
 #: Pieces of an unfinished frame are merged while they are smaller than this, so that a frame
 #: sent byte by byte costs its bytes, and not an object for each of them.
 MERGE_BELOW_BYTES: Final = 16 * KIB
@@ -335,8 +338,8 @@ def _read_object(header: bytes) -> tuple[dict[str, Any], str]:
     A name that is there twice is lost in a plain decode.  So are its colons: as many names as
     colons proves that there is none (a colon in a string only costs the slow way).
     """
-    if len(header) > MAX_HEADER_VALUES and sum(map(header.count, b",:[{")) > MAX_HEADER_VALUES:
-        raise BadRequest(None, f"the header holds more than {MAX_HEADER_VALUES} values")
+    if len(header) > MAX_HEADER_VALUES:
+        _check_length(header)
     try:
         members = _decode_any(header)
     except msgspec.ValidationError as e:
@@ -351,9 +354,25 @@ def _read_object(header: bytes) -> tuple[dict[str, Any], str]:
     if type(members) is not dict:
         raise BadRequest(None, "the header is JSON, but not an object")
     names, fits = _survey(members)
-    if names != header.count(b":"):
+    if names != header.count(b":") and names != b"".join(_bare(header)).count(b":"):
         members = _read_exactly(header)
     return members, "" if fits else "a number does not fit into 64 bits"
+
+
+def _check_length(header: bytes) -> None:
+    """Whether it can be read in the time that its bytes took to come.  Raises BadRequest."""
+    if sum(map(header.count, b",:[{")) > MAX_HEADER_VALUES:
+        raise BadRequest(None, f"the header holds more than {MAX_HEADER_VALUES} values")
+    if len(header) > MAX_HEADER_BARE and sum(map(len, _bare(header))) > MAX_HEADER_BARE:
+        raise BadRequest(None, f"the header has over {MAX_HEADER_BARE} bytes beside its strings")
+
+
+def _bare(header: bytes) -> list[bytes]:
+    """What stands before, between and after the strings of a header, where it is JSON."""
+    if b"\\" in header:
+        header = header.replace(b"\\\\", b"").replace(b'\\"', b"")
+    # As many quotes as that are no strings of so many values.
+    return header.split(b'"', 4 * MAX_HEADER_VALUES)[::2]
 
 
 def _survey(value: Any) -> tuple[int, bool]:

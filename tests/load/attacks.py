@@ -233,6 +233,19 @@ async def requests(peer: Peer) -> None:
     await _flood(peer, frame * 500)
 
 
+async def fetches(peer: Peer) -> None:
+    """The same for what only the core can answer."""
+    fetch = {"type": "fetch", "id": 1, "partitions": [["quiet", 0, 0]]}
+    await _flood(peer, frame_of(payload_of(fetch)) * 500)
+
+
+async def heavy_headers(peer: Peer) -> None:
+    """The largest frames, all header: numbers that fit, and numbers that do not."""
+    number = peer.chance.choice((b"1." + b"9" * 155, b"9" * 155))
+    await peer.send(frame_of(b'{"type":"status","id":1,"x":[%b]}' % b",".join([number] * 99_000)))
+    await peer.answers()
+
+
 async def acks_0(peer: Peer) -> None:
     """Records that want no answer, as many as may be."""
     header = {"type": "produce", "id": 1, "topic": "junk", "partition": 0, "count": 1, "acks": 0}
@@ -294,7 +307,7 @@ ATTACKS: Final[dict[str, Attack]] = {
     for attack in (
         silent, half_open, slow_writer, long_polls, wide_polls,
         slow_reader, never_reads, never_reads_metadata, never_reads_produce,
-        malformed, empty, requests, acks_0, churn, too_long,
+        malformed, empty, requests, fetches, heavy_headers, acks_0, churn, too_long,
         topics, groups, members, producers,
     )
 }  # fmt: skip

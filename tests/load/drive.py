@@ -53,6 +53,7 @@ class Case:
     """name: of an attack.  count: connections.  bound: MiB that the broker may take for it.
 
     once: it comes to an end, so that it cannot be begun again.  options: of the broker.
+    at_least_s: of the attacked window, where it takes longer than others.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Case:
     bound: int = 200
     once: bool = False
     options: tuple[str, ...] = ()
+    at_least_s: float = 0.0
 
 
 @dataclass
@@ -204,7 +206,7 @@ def run(case: Case, directory: Path, *, rounds: int, seconds: float) -> Outcome:
             with Attacker(case, cluster) as attacker:
                 if not case.once:
                     attacker.wait_ready()
-                attacked += probe.measure(seconds)
+                attacked += probe.measure(max(seconds, case.at_least_s))
                 met = attacker.end()
             time.sleep(0.5)  # its connections are forgotten
         outcome = Outcome(case, Latency.of(calm), Latency.of(attacked), rest, memory.peak(), met)

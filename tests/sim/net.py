@@ -199,7 +199,7 @@ class ServerEnd:
             body = b"".join(buffers)
             self._wire.down.send(self._wire.at_client, id_, answer, body)
 
-    def when_room(self, make: Callable[[], None]) -> None:
+    def when_room(self, make: Callable[[], None], size: int = 0) -> None:
         """A simulated client reads everything at once."""
         make()
 

@@ -13,6 +13,7 @@ import pytest
 from tests.support.memory_disk import MemoryDisk
 from yak import messages as m
 from yak.broker import Broker
+from yak.carrier import Batch, batch_of
 from yak.config import BrokerConfig, Settings
 from yak.core import events as e
 from yak.core import ops
@@ -172,3 +173,26 @@ async def test_what_must_stop_a_broker_does_so_from_a_timer_too() -> None:
     assert broker.failure is not None
     assert broker.failure.message == "the disk is gone"
     assert broker.stopped.is_set()
+
+
+@pytest.mark.asyncio
+async def test_a_batch_that_is_too_large_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its lines are as many as its bytes let be; but what was asked before may let it in."""
+    broker = new_broker(MemoryDisk())
+    read: list[int] = []
+    monkeypatch.setattr("yak.carrier.validate_records", lambda body, count: read.append(len(body)))
+
+    def batch() -> Batch:
+        return batch_of(body, 100_000, broker._largest("t", len(body)))
+
+    body = b'{"value":1}\n' * 100_000
+    assert batch().size == len(body)
+    assert not read
+    monkeypatch.setattr(broker.node, "max_batch_bytes", lambda topic: len(body))
+    assert batch().data == body
+    monkeypatch.setattr(broker.node, "max_batch_bytes", lambda topic: len(body) - 1)
+    assert batch().data == b""
+    alter = m.AlterTopic(id=0, topic="t", config={"max_batch_bytes": 2_000_000})
+    broker._tell(e.Asked(1, alter, None, None))
+    assert batch().data == body
+    assert read == [len(body)] * 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import time
 from collections.abc import Callable, Sequence
@@ -14,7 +15,7 @@ from msgspec.structs import replace
 from tests.support.memory_disk import MemoryDisk
 from tests.support.playbook import CRC, WALL_MS, a_lead, a_topic
 from yak import messages as m
-from yak.carrier import Batch, Carrier
+from yak.carrier import FIND_AT_ONCE, Batch, Carrier
 from yak.core import events as e
 from yak.core import ops
 from yak.core.state import State
@@ -198,6 +199,15 @@ async def test_an_offset_at_a_time_is_never_one_that_is_forgotten() -> None:
         find = e.FindOffsets(9, 1, [("t", 0)], [bounds], WALL_MS, time.monotonic() + 60)
         stage.carrier.carry_out([find])
     assert [answer.offsets[0][2] for answer in port.answers] == [0, 2, None]
+    port.answers.clear()
+    count = 3 * FIND_AT_ONCE
+    until = time.monotonic() + 60
+    find = e.FindOffsets(9, 1, [("t", 0)] * count, [(0, 3)] * count, WALL_MS, until)
+    stage.carrier.carry_out([find])
+    assert not port.answers, "the others of this round are not kept waiting"
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert [answer.offsets for answer in port.answers] == [[("t", 0, 0)] * count]
 
 
 class _Reader:
@@ -208,7 +218,7 @@ class _Reader:
         self.held: list[Callable[[], None]] = []
         self.answers: list[Any] = []
 
-    def when_room(self, make: Callable[[], None]) -> None:
+    def when_room(self, make: Callable[[], None], size: int) -> None:
         self.held.append(make)
 
     def answer(self, _: m.RequestId, answer: m.Answer, __: object) -> None:

@@ -18,6 +18,7 @@ from yak.config import Settings
 from yak.errors import ERRORS, ProtocolError, Refused
 from yak.model import MAX_INT
 from yak.protocol import (
+    MAX_HEADER_BARE,
     MAX_HEADER_VALUES,
     MERGE_BELOW_BYTES,
     BadRequest,
@@ -307,6 +308,27 @@ def test_a_long_header_of_few_values_is_taken() -> None:
     header = protocol.encode_request(m.GroupInfo(id=1, group=group + "x" * 10_000_000))
     request = DECODER.decode(header)
     assert isinstance(request, m.GroupInfo)
+
+
+def test_a_long_header_is_strings() -> None:
+    """Numbers of thousands of digits take their time, blanks and whatever else is none as well."""
+    for bare in (b"9" * 2_000_000, b"[%b]" % b",".join([b"1." + b"9" * 100] * 50_000)):
+        said = refused(b'{"type":"status","id":1,"x":%b}' % bare)
+        assert said is not None
+        assert f"{MAX_HEADER_BARE} bytes beside its strings" in said.message
+    blank = b" " * 2_000_000
+    assert refused(b'{"type":"status","id":1%b}' % blank) is not None
+    for text in (blank, b"9" * 2_000_000, b'\\"' * 1_000_000, b"\\\\" * 1_000_000):
+        header = b'{"type":"status","id":1,"x":"%b"}' % text
+        assert DECODER.decode(header) == m.Status(id=1)
+
+
+def test_a_colon_in_a_string_is_none_of_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The slow way is for what is refused: it would take long for a long header."""
+    monkeypatch.setattr(protocol, "_read_exactly", lambda header: pytest.fail("the slow way"))
+    for text in (b"a:b", b'a:\\"b:', b"\\\\", b'\\\\\\":', b":" * 1000):
+        header = b'{"type":"status","id":1,"x:y":["%b",{"%b":":"}]}' % (text, text)
+        assert DECODER.decode(header) == m.Status(id=1)
 
 
 json_values = st.recursive(

@@ -12,6 +12,7 @@ brokers say of themselves (broker_questions.py).
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -47,6 +48,9 @@ from yak.model import MAX_PORT
 
 #: Broker N listens on this plus N, so that brokers on one machine find each other.
 _PORT_BASE: Final = 9091
+#: For so long a thread that has synced may wait until the loop lets it say so, where many want
+#: much of the loop; Python's own 5 ms are longer than a record's whole way.
+SWITCH_S: Final = 0.0005
 
 #: What each of `config.Limits` means, as `yak-broker --help` says it.
 LIMITS_HELP: Final[Mapping[str, str]] = {
@@ -216,6 +220,7 @@ def broker(
     )
     from yak import broker as actor
 
+    sys.setswitchinterval(SWITCH_S)
     run(actor.run(config))
 
 

@@ -330,6 +330,14 @@ class Node:
             version=self.me.version,
         )
 
+    def max_batch_bytes(self, topic: str) -> int:
+        """The largest batch that would be taken now, if everything else is right; 0: none is."""
+        known = self._desk.service.tail.topics.get(topic) if self._desk else None
+        if known is None:
+            return 0
+        most: int = known.config.get("max_batch_bytes", self.me.limits.max_batch_bytes)
+        return most
+
     def wanted(self) -> int:
         """The lowest index that a connected follower still wants."""
         return self.role.wanted if isinstance(self.role, Leader) else self.log.next

@@ -1,16 +1,23 @@
 """Whose turn it is: nobody keeps the others waiting, whatever he sends.
 
-    what arrives ──▶ taken at once: all of it up to ROUND of all connections in one round of the
-          │          loop; where somebody waits, SHARE of each
+    what arrives ──▶ taken at once: all of it up to a round's work of all connections in one round
+          │          of the loop; where somebody waits, SHARE of each
           ▼ more
-      in turns: SHARE of each connection, ROUND of all, in one round of the loop
+      in turns: SHARE of each connection, a round's work of all, in one round of the loop
 
 What arrives meanwhile from others comes between two rounds, so that a client who asks for little
 waits for one round at most.  What is taken in one round is one turn of the core, and is written
-and sent to followers together: smaller rounds would cost everybody more.  Work is counted by what
-reading a request costs.  Whoever sends what is refused waits before his next frame is looked at
-(`pause_s`): a flood of such frames costs the others little, and a developer who tries things out
-does not notice it.
+and sent to followers together: smaller rounds would cost everybody more.
+
+* Work is counted by what reading a request costs (`work`), and what it costs in time is measured:
+  from one round to the next, with all that came of it.  A round is as much work as took ROUND_S
+  lately, and never more than ROUND.
+* Whoever sends what is refused waits before his next frame is looked at (`pause_s`), the longer
+  the more of them there are: a flood of such frames costs the others little, and a developer who
+  tries things out does not notice it.
+
+* What is more work than HUGE (a header of a megabyte) holds everybody up while it is read: all
+  those together are taken so seldom (HUGE_S) that it is a hundredth of the time.
 
 It knows no sockets and no requests: who takes turns says what it took.
 """
@@ -24,16 +31,25 @@ from typing import Final, Protocol
 from yak.config import KIB
 from yak.protocol import Frame, Part
 
-#: Work of one connection, and of all that have more, that is taken in one round of the loop: some
-#: 4 ms of small requests.
+#: Work of one connection, and of all that have more, that is taken in one round of the loop.
 SHARE: Final = 8
 ROUND: Final = 128
+#: How long a round should take: a record passes through some five of them until it is read.
+ROUND_S: Final = 0.002
+#: Of how much work the time is measured at least; of less it says little.
+MEASURED: Final = SHARE
 #: What is as much work as one small request: bytes of a header, and of a body.
 HEADER_WORK: Final = 256
 BODY_WORK: Final = 8 * KIB
+#: More work than this at once, and how long nobody else's such may follow, for each unit of it: a
+#: hundred times what reading 256 bytes takes.
+HUGE: Final = 1024 * KIB // HEADER_WORK
+HUGE_S: Final = 0.000_1
 #: The pause after a refusal, and what each unit of its work adds.
 REFUSED_PAUSE_S: Final = 0.02
 REFUSED_WORK_PAUSE_S: Final = 0.0005
+#: So many may pause at a time before each pauses for longer: 500 frames a second, of all of them.
+PAUSING: Final = 10
 
 
 def work(part: Part) -> int:
@@ -48,11 +64,6 @@ def reading(size: int) -> int:
     return size // BODY_WORK if size > SHARE * BODY_WORK else 0
 
 
-def pause_s(header_bytes: int) -> float:
-    """How long a client waits after a frame that was refused."""
-    return REFUSED_PAUSE_S + REFUSED_WORK_PAUSE_S * (header_bytes // HEADER_WORK)
-
-
 class Guest(Protocol):
     """Who takes turns."""
 
@@ -60,21 +71,43 @@ class Guest(Protocol):
         """Take a share; how much work that was.  Who wants more joins again."""
 
 
-class Rounds:
-    """See the module.  next_round: has a function called in the loop's next round."""
+class Loop(Protocol):
+    """What is wanted of an event loop."""
 
-    def __init__(self, next_round: Callable[[Callable[[], None]], object]) -> None:
-        self._call_soon = next_round
+    def call_soon(self, call: Callable[[], None], /) -> object: ...
+
+    def call_later(self, seconds: float, call: Callable[[], None], /) -> object: ...
+
+
+class Rounds:
+    """See the module.  clock: in seconds, exactly, since no round takes long."""
+
+    def __init__(self, loop: Loop, clock: Callable[[], float]) -> None:
+        self._loop = loop
+        self._clock = clock
         #: In the order of their turns.
         self._waiting: deque[Guest] = deque()
+        #: Who pauses, and will wait then.
+        self._pausing = 0
+        #: When the next huge part may be taken.
+        self._huge_at = 0.0
         #: The next round is due.  Invariant: so it is if somebody waits, or work was taken.
         self._due = False
-        #: Work that was taken in this round.
+        #: Work that was taken in this round, and when it began.
         self._taken = 0
+        self._began = 0.0
+        #: What one unit of work took lately, in seconds, and how much a round is therefore.
+        self._price_s = ROUND_S / ROUND
+        self._most = ROUND
 
     @property
     def at_once(self) -> int:
         """How much of what has just arrived may be taken before its turn."""
+        return SHARE if self._waiting else max(SHARE, self._most - self._taken)
+
+    @property
+    def largest(self) -> int:
+        """How much work the first of that may be: a large batch is one whatever a round is."""
         return SHARE if self._waiting else max(SHARE, ROUND - self._taken)
 
     def took(self, work: int) -> None:
@@ -87,14 +120,48 @@ class Rounds:
         self._waiting.append(guest)
         self._come_round()
 
+    def join_huge(self, guest: Guest, work: int) -> None:
+        """The same, for so much work, once it is time."""
+        now = self._clock()
+        at, self._huge_at = self._huge_at, max(self._huge_at, now) + HUGE_S * work
+        if at <= now:
+            self.join(guest)
+        else:
+            self._loop.call_later(at - now, lambda: self.join(guest))
+
+    def pause(self, guest: Guest, header_bytes: int) -> None:
+        """The same, after a while: a frame of his was refused.  header_bytes: of that frame."""
+        self._pausing += 1
+        crowd = max(self._pausing / PAUSING, 1.0)
+        self._loop.call_later(crowd * pause_s(header_bytes), lambda: self._paused(guest))
+
+    def _paused(self, guest: Guest) -> None:
+        self._pausing -= 1
+        self.join(guest)
+
     def _come_round(self) -> None:
         if not self._due:
             self._due = True
-            self._call_soon(self._round)
+            self._began = self._clock()
+            self._loop.call_soon(self._round)
 
     def _round(self) -> None:
+        now = self._clock()
+        if self._taken >= MEASURED:
+            self._measure((now - self._began) / self._taken)
         self._due, self._taken = False, 0
-        while self._waiting and self._taken < ROUND:
+        while self._waiting and self._taken < self._most:
             self._taken += 1 + self._waiting.popleft().its_turn()
         if self._taken:
             self._come_round()
+            self._began = now
+
+    def _measure(self, price_s: float) -> None:
+        """A round is over, and all that came of it: the loop has done nothing else since."""
+        self._price_s += (price_s - self._price_s) / 4
+        self._most = max(SHARE, min(int(ROUND_S / self._price_s), ROUND))
+
+
+def pause_s(header_bytes: int) -> float:
+    """How long a client alone waits after a frame that was refused."""
+    return REFUSED_PAUSE_S + REFUSED_WORK_PAUSE_S * (header_bytes // HEADER_WORK)

@@ -19,6 +19,7 @@ import builtins
 import itertools
 import logging
 import socket
+import time
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
@@ -84,8 +85,8 @@ class Server:
         self.loop = asyncio.get_running_loop()
         self.partial_bytes = 0
         self.room = Room(limits)
-        self.rounds = Rounds(self.loop.call_soon)
-        self.unread = Unread(limits.max_unread_bytes, self.loop.call_soon)
+        self.rounds = Rounds(self.loop, time.perf_counter)
+        self.unread = Unread(limits.max_unread_bytes, self.loop, self.loop.time)
         self.turned_away: set[_TurnedAway] = set()
         self.opened = self.bytes_in = self.bytes_out = 0
         self.times: RequestTimes | None = None

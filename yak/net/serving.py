@@ -8,9 +8,9 @@ Rules:
 * The handler hears only of good requests, in the order of their frames, and never from within
   its own call of `answer`.  What is malformed is answered here, and the connection stays open.
 * A request counts as unanswered until `answer`, or `done` where no answer is due.
-* While a connection has max_inflight_requests unanswered, or max_unsent_bytes that its client
-  does not read, nothing more is taken from it: frames that are here already wait in its queue,
-  the others wait in the kernel, and so with the client.
+* While a connection has max_inflight_requests unanswered, max_unsent_bytes that its client does
+  not read, or answers that wait for room (unread.py), nothing more is taken from it: frames that
+  are here already wait in its queue, the others wait in the kernel, and so with the client.
 * Of what arrives some is taken at once, and the rest in turns with the others' (rounds.py).
 * A request for which weights.py finds no room is refused.  What followers ask is not counted: it is
   little, and all others depend on it.
@@ -43,7 +43,7 @@ from yak.config import MIB
 from yak.errors import Refused
 from yak.model import MAX_INT, Address
 from yak.net import rounds
-from yak.net.unread import SMALL_ANSWER, SMALL_IN_A_ROW
+from yak.net.unread import ANSWER_BYTES, SMALL_ANSWER, SMALL_IN_A_ROW
 from yak.net.weights import HEAVY_BYTES, Weights, weight_of
 from yak.protocol import BadRequest, Buffer, Foreign, Frame, FrameReader, Part, TooLarge
 
@@ -83,19 +83,18 @@ class ServerConnection(asyncio.Protocol):
     __slots__ = (
         "_backlogged",
         "_broken_off",
-        "_choked",
         "_debt",
         "_ending",
         "_eof",
         "_farewell",
-        "_held",
+        "_huge_due",
         "_out",
         "_out_bytes",
-        "_pause_s",
         "_paused",
         "_paused_at",
         "_queue",
         "_reader",
+        "_refused",
         "_server",
         "_shut",
         "_small_answers",
@@ -103,6 +102,8 @@ class ServerConnection(asyncio.Protocol):
         "_transport",
         "_waiting",
         "_weights",
+        "_written",
+        "choked",
         "dialled",
         "number",
         "peer",
@@ -134,16 +135,18 @@ class ServerConnection(asyncio.Protocol):
         #: How many in a row were small, up to the last one.
         self._small_answers = 0
         #: The transport holds more than max_unsent_bytes.
-        self._choked = False
-        #: Answers that are made once there is room.  Invariant: empty unless choked.
-        self._held: deque[Callable[[], None]] = deque()
+        self.choked = False
+        #: Of all answers.
+        self._written = 0
         #: We do not read.
         self._paused = False
         self._paused_at = 0.0
         #: The server's next rounds look after it.
         self._backlogged = False
-        #: What was last taken was malformed: how long until the next is.
-        self._pause_s = 0.0
+        #: What was last taken was malformed, and its header so long: it pauses.
+        self._refused: int | None = None
+        #: Its next turn is one for a huge part.
+        self._huge_due = False
         #: Work of reading, beyond a share, that its next turn counts.
         self._debt = 0
         #: The client sends no more.
@@ -172,27 +175,28 @@ class ServerConnection(asyncio.Protocol):
             return 0
         return self._out_bytes + self._transport.get_write_buffer_size()
 
+    @property
+    def read_bytes(self) -> int:
+        """What the kernel has ever taken of it."""
+        return self._written - self.unsent_bytes
+
     def answer(self, id_: m.RequestId, answer: m.Answer, buffers: Sequence[Buffer] = ()) -> None:
         """Answer a request; `buffers` is the body.  After the connection's end it is dropped."""
         self._send(protocol.encode_answer(id_, answer), buffers)
         self._done(id_, answer)
 
-    def when_room(self, make: Callable[[], None]) -> None:
-        """Have a large answer made: at once, or when the client has read of the ones before it.
+    def when_room(self, make: Callable[[], None], size: int = ANSWER_BYTES) -> None:
+        """Have a large answer made: at once, or when unread.py has room for it.
 
         Requests that were taken together may all be answered in one turn, long after the rule
         of max_unsent_bytes let them in.  After the connection's end nothing is made any more.
         """
-        if self._choked:
-            self._held.append(make)
-        elif self._server.unread.room_now or self._small_answers >= SMALL_IN_A_ROW:
+        unread = self._server.unread
+        small = self._small_answers >= SMALL_IN_A_ROW
+        if small and not self.choked and not unread.waits(self):
             make()
-        else:
-            self._server.unread.make_later(self, lambda: self._make_later(make))
-
-    def _make_later(self, make: Callable[[], None]) -> None:
-        if not self.closed:
-            self.when_room(make)
+        elif not self.closed:
+            unread.when_room(self, size, make)
 
     def done(self, id_: m.RequestId) -> None:
         """A request is served that gets no answer (acks=0)."""
@@ -258,13 +262,12 @@ class ServerConnection(asyncio.Protocol):
         return not self._broken_off
 
     def pause_writing(self) -> None:
-        self._choked = True
+        self.choked = True
         self._set_reading()
 
     def resume_writing(self) -> None:
-        self._choked = False
-        while self._held and not self._choked:
-            self._held.popleft()()
+        self.choked = False
+        self._server.unread.reads_on(self)
         self._drain()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -273,7 +276,7 @@ class ServerConnection(asyncio.Protocol):
         self._queue.clear()
         self.forget_partial()
         self._note_waiting()
-        self._held.clear()
+        self._server.unread.forget(self)
         self._out.clear()
         self._out_bytes = 0
         self._weights.clear()
@@ -326,6 +329,7 @@ class ServerConnection(asyncio.Protocol):
         size = sum(map(len, out))
         self._out += out
         self._out_bytes += size
+        self._written += size
         self._small_answers = self._small_answers + 1 if size <= SMALL_ANSWER else 0
         self._server.unread.wrote(self, size)
         self._server.bytes_out += size
@@ -335,7 +339,7 @@ class ServerConnection(asyncio.Protocol):
     def _owe(self, work: int) -> None:
         """Reading was work, too: where this round has no room for that, it is paid for later."""
         turns = self._server.rounds
-        if self._debt or work > turns.at_once:
+        if self._debt or work > turns.largest:
             self._debt += work
             self._wait_for_a_round()
         elif work:
@@ -345,8 +349,7 @@ class ServerConnection(asyncio.Protocol):
         """Take what may be taken at once, unless its turn comes; then read on, wait or end."""
         if self._waits and not self._backlogged:
             turns = self._server.rounds
-            most = turns.at_once
-            turns.took(self._take_some(most, most))
+            turns.took(self._take_some(turns.at_once, turns.largest))
         self._go_on()
 
     def _go_on(self) -> None:
@@ -361,12 +364,12 @@ class ServerConnection(asyncio.Protocol):
 
     def its_turn(self) -> int:
         """Called in a round; how much work it took."""
-        self._backlogged, self._pause_s = False, 0.0
+        self._backlogged, self._refused = False, None
         if self._broken_off:
             return 0
         work, self._debt = self._debt, 0
-        if work < rounds.SHARE:
-            work += self._take_some(rounds.SHARE, MAX_INT)
+        if work < rounds.SHARE or self._huge_due:
+            work += self._take_some(rounds.SHARE, MAX_INT if self._huge_due else rounds.HUGE)
         elif self._waits:
             self._wait_for_a_round()
         self._go_on()
@@ -379,7 +382,7 @@ class ServerConnection(asyncio.Protocol):
         """
         queue = self._queue
         work = 0
-        while work < share and self._takes and not self._pause_s:
+        while work < share and self._takes and self._refused is None:
             if not queue:
                 held = self._reader.partial_bytes
                 self._cut(self._reader.more(CUT_AT_ONCE), held)
@@ -392,7 +395,7 @@ class ServerConnection(asyncio.Protocol):
             self._take(queue.popleft())
         if self._waits or self._waiting:
             self._note_waiting()
-        if self._pause_s or (self._waits and self._takes):
+        if self._refused is not None or (self._waits and self._takes):
             self._wait_for_a_round()
         return work
 
@@ -405,15 +408,21 @@ class ServerConnection(asyncio.Protocol):
     def _takes(self) -> bool:
         """Whether the limits let more be taken."""
         full = self.unanswered >= self._server.limits.max_inflight_requests
-        return not (full or self._choked or self._ending)
+        waits = self.choked or self._server.unread.waits(self)
+        return not (full or waits or self._ending)
 
     def _wait_for_a_round(self) -> None:
         if not (self._backlogged or self._broken_off):
             self._backlogged = True
-            if self._pause_s:
-                self._server.loop.call_later(self._pause_s, self._server.rounds.join, self)
+            turns = self._server.rounds
+            work = rounds.work(self._queue[0]) if self._queue else 0
+            self._huge_due = work > rounds.HUGE and self._refused is None
+            if self._refused is not None:
+                turns.pause(self, self._refused)
+            elif self._huge_due:
+                turns.join_huge(self, work)
             else:
-                self._server.rounds.join(self)
+                turns.join(self)
 
     def _cut(self, parts: list[Part], held: int) -> None:
         """Parts were cut out of the stream.  held: of an unfinished frame, before that."""
@@ -465,7 +474,7 @@ class ServerConnection(asyncio.Protocol):
 
     def _refuse_frame(self, id_: m.RequestId | None, refused: Refused, size: int) -> None:
         """An answer, and a pause before this client's next frame."""
-        self._pause_s = rounds.pause_s(size)
+        self._refused = size
         self._send(protocol.encode_answer(id_, protocol.error_answer(refused)))
 
     def _hand_over(self, request: m.Request, body: bytes) -> None:

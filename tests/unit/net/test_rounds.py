@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import pytest
 
-from yak.net.rounds import BODY_WORK, HEADER_WORK, ROUND, SHARE, Rounds, pause_s, reading, work
+from tests.support.turns import Turns
+from yak.net.rounds import (
+    BODY_WORK,
+    HEADER_WORK,
+    PAUSING,
+    REFUSED_PAUSE_S,
+    ROUND,
+    ROUND_S,
+    SHARE,
+    Rounds,
+    pause_s,
+    reading,
+    work,
+)
 from yak.protocol import Frame, TooLarge
-
-
-class Loop:
-    """What was called for its next round."""
-
-    def __init__(self) -> None:
-        self.due: list[Callable[[], None]] = []
-
-    def turn(self) -> None:
-        (due,) = self.due
-        self.due.clear()
-        due()
 
 
 class Client:
@@ -36,8 +37,8 @@ class Client:
 
 
 def test_all_get_the_same_in_turn_and_a_round_ends() -> None:
-    loop = Loop()
-    rounds = Rounds(loop.due.append)
+    loop = Turns()
+    rounds = Rounds(loop, lambda: loop.now)
     clients = [Client(rounds, 2000) for _ in range(20)]
     for client in clients:
         rounds.join(client)
@@ -49,8 +50,8 @@ def test_all_get_the_same_in_turn_and_a_round_ends() -> None:
 
 
 def test_one_alone_gets_the_whole_round() -> None:
-    loop = Loop()
-    rounds = Rounds(loop.due.append)
+    loop = Turns()
+    rounds = Rounds(loop, lambda: loop.now)
     client = Client(rounds, 1000)
     rounds.join(client)
     loop.turn()
@@ -58,21 +59,21 @@ def test_one_alone_gets_the_whole_round() -> None:
 
 
 def test_with_nobody_waiting_the_rounds_end_and_begin_again() -> None:
-    loop = Loop()
-    rounds = Rounds(loop.due.append)
+    loop = Turns()
+    rounds = Rounds(loop, lambda: loop.now)
     for _ in range(2):
         client = Client(rounds, SHARE)
         rounds.join(client)
         loop.turn()
         assert client.taken == SHARE
         loop.turn()
-        assert loop.due == []
+        assert loop.soon == []
 
 
 def test_what_arrives_is_taken_at_once_up_to_a_round() -> None:
     """Of all together; then a share each, as where somebody waits already."""
-    loop = Loop()
-    rounds = Rounds(loop.due.append)
+    loop = Turns()
+    rounds = Rounds(loop, lambda: loop.now)
     assert rounds.at_once == ROUND
     rounds.took(ROUND - SHARE - 1)
     assert rounds.at_once == SHARE + 1
@@ -90,3 +91,53 @@ def test_work_grows_with_the_bytes() -> None:
     assert reading(SHARE * BODY_WORK) == 0
     assert reading(2 * SHARE * BODY_WORK) == 2 * SHARE
     assert 0 < pause_s(0) < pause_s(500_000) < 2
+
+
+@pytest.mark.parametrize(("seconds", "least", "most"), [(0.0001, 100, ROUND), (0.02, 8, 40)])
+def test_a_round_is_as_much_as_takes_its_time(seconds: float, least: int, most: int) -> None:
+    """seconds: what 128 units of work take, with all that comes of it; and it changes."""
+    loop = Turns()
+    rounds = Rounds(loop, lambda: loop.now)
+    clients = [Client(rounds, 10**6) for _ in range(20)]
+    for client in clients:
+        rounds.join(client)
+    for _ in range(2):
+        for number in range(60):
+            before = sum(client.taken for client in clients)
+            loop.turn()
+            took = sum(client.taken for client in clients) - before
+            loop.now += took * seconds / ROUND
+            if number > 30:
+                assert least <= took <= most + SHARE
+                assert took * seconds / ROUND < 2 * ROUND_S
+        assert rounds.largest == SHARE
+
+
+def test_a_large_part_is_taken_at_once_whatever_a_round_is() -> None:
+    loop = Turns()
+    rounds = Rounds(loop, lambda: loop.now)
+    for _ in range(20):
+        rounds.took(SHARE)
+        loop.now += 0.1
+        loop.turn()
+    assert rounds.at_once == SHARE
+    assert rounds.largest == ROUND
+
+
+def test_the_more_there_are_who_pause_the_longer_each_does() -> None:
+    loop = Turns(seconds=REFUSED_PAUSE_S / 10)
+    rounds = Rounds(loop, lambda: loop.now)
+    crowd = 20 * PAUSING
+    clients = [Client(rounds, 1) for _ in range(crowd)]
+    for client in clients:
+        rounds.pause(client, 0)
+    heard = []
+    while sum(client.taken for client in clients) < crowd:
+        loop.turn()
+        heard.append(sum(client.taken for client in clients))
+    assert loop.now > crowd / PAUSING * REFUSED_PAUSE_S * 0.9
+    assert heard[15] > 0, "who came first had not so long to wait"
+    rounds.pause(alone := Client(rounds, 1), 0)
+    for _ in range(15):
+        loop.turn()
+    assert alone.taken

@@ -88,7 +88,7 @@ def test_a_slow_client_that_ends_first_gets_them_too(run: Run) -> None:
             await on.handler.until(lambda: bool(on.handler.taken))
             (connection,) = on.handler.open
             on.handler.answer_first()
-            await poll(lambda: connection._choked)
+            await poll(lambda: connection.choked)
             for id_ in (1, 2, 3):
                 assert await client.receive() == ({"id": id_, "ok": True}, extra)
                 if id_ < 3:

@@ -77,6 +77,30 @@ def test_who_is_refused_pauses_and_nobody_else_does(
     run(play())
 
 
+def test_what_holds_everybody_up_is_taken_seldom(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A huge header, of whomever; whoever sends others is served meanwhile, and all in order."""
+    monkeypatch.setattr(rounds, "HUGE", 300)
+    monkeypatch.setattr(rounds, "HUGE_S", 0.001)
+
+    async def play() -> None:
+        async with stage() as on:
+            one, other, modest = [await on.dial() for _ in range(3)]
+            began = on.server.loop.time()
+            for client in (one, other):
+                client.send(b'{"type":"status","id":"huge","x":"%b"}' % (b"x" * 100_000))
+                client.ask("behind")
+            assert await one.answers(2) == ["huge", "behind"]
+            assert on.server.loop.time() - began < 0.3, "the first one waits for nobody"
+            for number in range(50):
+                modest.ask(number)
+                assert await modest.answers(1) == [number]
+            assert on.server.loop.time() - began < 0.3
+            assert await other.answers(2) == ["huge", "behind"]
+            assert on.server.loop.time() - began > 0.3
+
+    run(play())
+
+
 def test_a_pause_does_not_hold_up_an_end(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rounds, "REFUSED_PAUSE_S", 0.05)
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
-
-import pytest
 
 from tests.support.server_stage import Client as Wire
 from tests.support.server_stage import Recorder, Run, stage
+from tests.support.turns import Turns
 from yak import messages as m
+from yak.config import MIB
 from yak.net.server import ServerConnection
-from yak.net.unread import MADE_AT_ONCE, Client, Unread
+from yak.net.unread import LOOK_S, MADE_AT_ONCE, MUCH, PATIENCE_S, Client, Unread
 
 
 class Reader(Client):
@@ -20,82 +19,160 @@ class Reader(Client):
     def __init__(self, number: int, since: float = 0.0) -> None:
         self.number = number
         self.unread_since = since
+        self.choked = False
         self.held = 0
+        self.read = 0
         self.cut = False
 
     @property
     def unsent_bytes(self) -> int:
         return self.held
 
+    @property
+    def read_bytes(self) -> int:
+        return self.read
+
     def abort(self) -> None:
         self.cut = True
         self.held = 0
 
-
-Rounds = list[Callable[[], None]]
-
-
-@pytest.fixture
-def rounds() -> Rounds:
-    """What is to be called in the loop's next round."""
-    return []
+    def reads(self) -> None:
+        self.read += self.held
+        self.held = 0
 
 
-def write(unread: Unread, reader: Reader, size: int) -> None:
-    reader.held += size
-    unread.wrote(reader, size)
+class Stage(Turns):
+    """Answers of `size` to be made; a turn takes a look's time.  made: whose, in that order."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(LOOK_S)
+        self.unread = Unread(limit, self, lambda: self.now)
+        self.made: list[Reader] = []
+
+    def write(self, reader: Reader, size: int) -> None:
+        if not reader.held:
+            reader.unread_since = self.now
+        reader.held += size
+        self.unread.wrote(reader, size)
+
+    def ask(self, reader: Reader, size: int) -> None:
+        def make() -> None:
+            self.made.append(reader)
+            self.write(reader, size)
+
+        self.unread.when_room(reader, size, make)
 
 
-def test_who_reads_is_never_cut_however_much_it_is_sent(rounds: Rounds) -> None:
-    unread, reader, other = Unread(100, rounds.append), Reader(1), Reader(2)
+def test_who_reads_is_never_cut_however_much_it_is_sent() -> None:
+    stage, reader, other = Stage(100), Reader(1), Reader(2)
     for _ in range(1000):
-        write(unread, reader, 90)
-        reader.held = 0
-        write(unread, other, 90)
-        other.held = 0
+        for one in (reader, other):
+            stage.write(one, 90)
+            one.reads()
     assert not reader.cut
     assert not other.cut
 
 
-def test_who_has_not_read_for_longest_is_cut_and_no_more_than_needed(rounds: Rounds) -> None:
-    unread = Unread(100, rounds.append)
-    first, second, third = (Reader(n, since) for n, since in ((1, 5.0), (2, 3.0), (3, 9.0)))
-    for reader in (first, second, third):
-        write(unread, reader, 40)
-    assert [reader.cut for reader in (first, second, third)] == [False, True, False]
-    write(unread, third, 20)
+def test_beyond_the_limit_who_has_not_read_for_longest_is_cut_and_no_more_than_needed() -> None:
+    stage = Stage(100)
+    first, second, third = readers = [Reader(n) for n in range(3)]
+    for stage.now, reader in ((5.0, first), (3.0, second), (9.0, third)):
+        stage.write(reader, 40)
+    assert [reader.cut for reader in readers] == [False, True, False]
+    stage.write(third, 20)
     assert not first.cut, "100 bytes are allowed"
 
 
-def test_the_last_one_is_not_cut_for_what_it_alone_leaves(rounds: Rounds) -> None:
-    unread, one = Unread(100, rounds.append), Reader(1)
+def test_the_last_one_is_not_cut_for_what_it_alone_leaves() -> None:
+    stage, one = Stage(100), Reader(1)
     for _ in range(5):
-        write(unread, one, 90)
+        stage.write(one, 90)
     assert not one.cut
 
 
-def test_a_round_makes_only_so_much(rounds: Rounds) -> None:
-    unread, reader = Unread(10**9, rounds.append), Reader(1)
-    made: list[int] = []
+def test_a_round_makes_only_so_much() -> None:
+    stage, reader = Stage(10**9), Reader(1)
+    for _ in range(7):
+        stage.ask(reader, MADE_AT_ONCE // 2)
+    for count in (2, 4, 6, 7):
+        assert len(stage.made) == count
+        stage.turn()
+    stage.turn()
+    stage.turn()
+    assert not stage.soon, "with nothing to make the rounds end"
+    assert not stage.later
 
-    def make() -> None:
-        made.append(len(made))
-        write(unread, reader, MADE_AT_ONCE // 2)
-        reader.held = 0
 
-    while unread.room_now:
-        make()
-    assert len(made) == 2
+def test_what_is_made_later_is_made_of_each_client_in_turn() -> None:
+    """One that asked a hundred times does not keep the others waiting for all of it."""
+    stage, greedy, modest = Stage(10**9), Reader(1), Reader(2)
+    for _ in range(100):
+        stage.ask(greedy, MADE_AT_ONCE)
+    stage.ask(modest, MADE_AT_ONCE)
+    for _ in range(2):
+        stage.turn()
+    assert stage.made == [greedy, greedy, modest]
+
+
+def test_clients_that_read_nothing_share_half_of_the_limit() -> None:
+    """And whoever reads goes on with the rest, though he asks when they have asked before."""
+    stage = Stage(40 * MIB)
+    stopped = [Reader(n) for n in range(50)]
+    for reader in stopped:
+        stage.ask(reader, MIB)
+    for _ in range(50):
+        stage.turn()
+    assert sum(reader.held for reader in stopped) == 20 * MIB
+    assert not any(reader.cut for reader in stopped), "it is not long yet"
+    reader, fresh = Reader(50), Reader(51)
+    reader.read = MUCH
+    for _ in range(10):
+        stage.ask(reader, MIB)
+        stage.turn()
+        assert stage.made.pop() is reader
+        reader.reads()
+    stage.ask(fresh, MIB)
+    stage.turn()
+    assert fresh not in stage.made, "nobody knows whether it reads"
+
+
+def test_where_many_wait_those_who_have_not_read_for_long_go_one_at_a_time() -> None:
+    stage = Stage(40 * MIB)
+    stopped = [Reader(n) for n in range(30)]
+    for reader in stopped:
+        stage.ask(reader, MIB)
+    while sum(reader.held for reader in stopped) < 20 * MIB:
+        stage.turn()
+    assert not any(reader.cut for reader in stopped), "it is not long yet"
+    stage.now = PATIENCE_S + 1
+    gone = 0
+    for _ in range(100):
+        stage.turn()
+        before, gone = gone, sum(reader.cut for reader in stopped)
+        assert gone - before <= 1
+        assert [reader.number for reader in stopped if reader.cut] == list(range(gone))
+        assert sum(reader.held for reader in stopped) <= 20 * MIB
+    assert len(stage.made) == 30, "all had theirs"
+    assert gone == 10, "nobody waits any more"
+
+
+def test_who_is_choked_or_gone_is_made_nothing() -> None:
+    stage, choked, gone = Stage(10**9), Reader(1), Reader(2)
+    choked.choked = True
+    for reader in (choked, gone):
+        stage.ask(choked, MIB)
+        stage.write(gone, MADE_AT_ONCE)
+        stage.ask(gone, MIB)
+        assert stage.unread.waits(reader)
+    stage.unread.forget(gone)
     for _ in range(5):
-        unread.make_later(reader, make)
-    for count in (4, 6, 7):
-        (next_round,) = rounds
-        rounds.clear()
-        next_round()
-        assert len(made) == count
-    assert unread.room_now
-    rounds.pop()()
-    assert not rounds, "with nothing to make the rounds end"
+        stage.turn()
+    assert not stage.made
+    choked.choked = False
+    stage.unread.reads_on(choked)
+    stage.turn()
+    assert stage.made == [choked, choked]
+    assert not stage.unread.waits(choked)
 
 
 def test_clients_that_stop_reading_hold_no_more_than_the_limit(run: Run) -> None:
@@ -153,16 +230,3 @@ def test_small_answers_of_one_turn_count_before_they_are_written(run: Run) -> No
             assert not handler.gone
 
     run(play())
-
-
-def test_what_is_made_later_is_made_of_each_client_in_turn(rounds: Rounds) -> None:
-    """One that asked a hundred times does not keep the others waiting for all of it."""
-    unread = Unread(10**9, rounds.append)
-    greedy, modest = Reader(1), Reader(2)
-    write(unread, greedy, MADE_AT_ONCE)
-    made: list[Reader] = []
-    for reader in (*[greedy] * 100, modest):
-        unread.make_later(reader, lambda reader=reader: made.append(reader))  # type: ignore[misc]  # now
-    rounds.pop()()
-    assert made[:2] == [greedy, modest]
-    assert len(made) == 101
