@@ -96,7 +96,7 @@ class Audit:
     places: of each file of the log: (its first index, its path, the positions of its lines).
     epochs: of each operation.  leads: epoch -> (broker, index).  shown: the highest index that a
     partition file or the checkpoint holds.  size: bytes that were read.
-    named: of each partition file that was not read yet, the bytes that the checkpoint names.
+    named: of each partition file that is not seen whole, the bytes that the checkpoint names.
     torn: what is said of the log's end, where it is not whole, or of a copy that waits for the next
     start; no fault.
     """
@@ -182,7 +182,8 @@ def _audit_meta(found: Audit) -> None:
     path = found.path / "meta.json"
     data = _read(found, path)
     if data is None:
-        if found.path.parent.name != DAMAGED:  # what a broker set aside never had one
+        # The first start writes it first; what a broker set aside never had one.
+        if (found.path / "oplog").exists() and found.path.parent.name != DAMAGED:
             found.faults.append(Fault(str(path), "it is not there; a start is refused", []))
         return
     try:
@@ -338,7 +339,7 @@ def _audit_partition(found: Audit, where: TopicPartition, files: Sequence[_File]
         if data is None:
             continue
         name = f"{where[0]}/{where[1]}/{path.name}"
-        named = found.named.pop(name, 0)
+        named = found.named.get(name, 0)
         if not data and not named:
             continue
         found.files[name] = path
@@ -346,11 +347,11 @@ def _audit_partition(found: Audit, where: TopicPartition, files: Sequence[_File]
             what = f"it begins with offset {first} where {offset} is next"
             found.faults.append(Fault(str(path), what, []))
         offset, index, fault = _walk_file(found, where, path, data, first, index)
-        if fault is not None and fault.what == CUT_OFF and len(data) <= named:
-            fault = fault._replace(what=SHORT)
-        elif fault is None and len(data) < named:
-            what = f"it has {len(data)} bytes, fewer than the {named} that the checkpoint names"
-            fault = Fault(str(path), what, [])
+        if fault is not None and len(data) <= named and not _is_freed(found.path, name):
+            fault = fault._replace(what=SHORT) if fault.what == CUT_OFF else fault
+            del found.named[name]
+        elif len(data) >= named:
+            found.named.pop(name, None)
         torn = number == len(files) and fault is not None and fault.what == CUT_OFF
         if fault is not None and not torn:
             found.faults.append(fault)
@@ -358,18 +359,29 @@ def _audit_partition(found: Audit, where: TopicPartition, files: Sequence[_File]
 
 
 def _audit_missing(found: Audit, checkpoint: bytes | None) -> None:
-    """Files that the checkpoint names, and that were neither read nor freed since."""
-    missing = [name for name in found.named if not _is_elsewhere(found.path, name)]
-    if missing and _read(found, found.path / checkpoints.FILE_NAME) == checkpoint:
-        for name in missing:
-            what = f"it is not there; the checkpoint names {found.named[name]} bytes of it"
-            found.faults.append(Fault(str(found.path / "topics" / name), what, []))
+    """Files that the checkpoint names, and that are not all there, nor freed since."""
+    missing = {name: _missing(found, name) for name in found.named}
+    if any(missing.values()) and _read(found, found.path / checkpoints.FILE_NAME) == checkpoint:
+        for name, what in missing.items():
+            if what:
+                found.faults.append(Fault(str(found.path / "topics" / name), what, []))
 
 
-def _is_elsewhere(path: Path, name: str) -> bool:
-    """Whether it lies in the trash, or came back from there."""
-    freed = any(any((path / "trash").glob(f"*/{kind}/{name}")) for kind in ("segment", "topic"))
-    return freed or (path / "topics" / name).exists()
+def _missing(found: Audit, name: str) -> str:
+    """What is said of it; "" if it is freed, or there by now."""
+    named, path = found.named[name], found.path / "topics" / name
+    if _is_freed(found.path, name):
+        return ""
+    try:
+        size = path.stat().st_size
+    except (FileNotFoundError, NotADirectoryError):
+        return f"it is not there; the checkpoint names {named} bytes of it"
+    return f"it has {size} bytes, fewer than the {named} of the checkpoint" if size < named else ""
+
+
+def _is_freed(path: Path, name: str) -> bool:
+    """Whether it lies in the trash: one that is there besides is of a topic made again."""
+    return any(any((path / "trash").glob(f"*/{kind}/{name}")) for kind in ("segment", "topic"))
 
 
 def _walk_file(
