@@ -135,11 +135,14 @@ class Process:
         """It is stopped in the middle of a turn; time goes on, and then the turn does."""
         scheduler, life = self.scheduler, self.life
         turn, self.paused, self.hangs = scheduler.current, True, True
+        if self.after_step is not None:
+            self.after_step()  # what it did so far is done
         scheduler.run(scheduler.now + seconds)
         scheduler.current, self.hangs = turn, False
         if not self.lives(life):
             raise Died
         self.paused = False
+        self._send_unsent()
         backlog, self.backlog = self.backlog, []
         for timer in backlog:  # after this turn
             scheduler.at(scheduler.now, None, scheduler.call, timer)
@@ -148,12 +151,15 @@ class Process:
         if not self.paused or self.hangs:
             return
         self.paused = False
-        unsent, self.unsent = self.unsent, []
-        for pipe, fn, args in unsent:
-            pipe.send(fn, *args)
+        self._send_unsent()
         backlog, self.backlog = self.backlog, []
         for timer in backlog:
             self.scheduler.call(timer)
+
+    def _send_unsent(self) -> None:
+        unsent, self.unsent = self.unsent, []
+        for pipe, fn, args in unsent:
+            pipe.send(fn, *args)
 
 
 class Scheduler:
@@ -219,7 +225,7 @@ class Scheduler:
                 if finished():
                     return True
                 look = when + LOOK_S
-        self.now = until
+        self.now = max(self.now, until)  # somebody may have hung for longer
         return False
 
     # -- what stands in for the module `time` in the shells ---------------------------------------

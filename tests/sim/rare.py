@@ -1,4 +1,5 @@
-"""Faults that only scenes.py asks for, carried out as faults.py's.
+"""Faults that no area is about, carried out as faults.py's: scenes.py asks for them, and one seed
+in ten has some beside its others (`beside`).
 
     hang     a process is stopped in the middle of a turn (SIGSTOP), for `lasts`; it goes on with
              what it had begun, on what it knew then
@@ -7,20 +8,51 @@
     astray   a follower loses its leader, and what it dials then is another broker: its address has
              another owner, or a proxy leads elsewhere
 
-Only `spoil` takes something away, so it keeps to what losses.py's do.
+Only `spoil` takes something away, so it keeps to what losses.py's do.  Of these seeds some have
+brokers that take a while from the moment at which they stop until they are gone.
 """
 
 from __future__ import annotations
 
+import random
 from typing import TYPE_CHECKING, Final
 
 from tests.sim.broker import SimBroker
 from tests.sim.losses import may_lose
+from tests.sim.plans import FUSE, STEPS, UPKEEP, Fault
 
 if TYPE_CHECKING:
     from tests.sim.faults import Injector
     from tests.sim.net import Server
-    from tests.sim.plans import Fault
+    from tests.sim.world import Setup
+
+ONE_SEED_IN: Final = 10
+
+
+def beside(setup: Setup) -> list[Fault]:
+    """What befalls this seed beside all else.  By a chance of its own, so that the stories of the
+    other seeds stay as they were.
+    """
+    rng = random.Random(f"rare {setup.seed}")
+    if rng.random() * ONE_SEED_IN >= 1:
+        return []
+    setup.lingers_s = max(0.0, rng.random() - 0.7)
+    return [_one(rng, setup) for _ in range(rng.randint(1, 4))]
+
+
+def _one(rng: random.Random, setup: Setup) -> Fault:
+    kind = rng.choice(("hang", "hang", "hang", "garble", "astray", "spoil"))
+    on = rng.choice((*STEPS, *UPKEEP)) if rng.random() < 0.5 else ""
+    whom = ("teller", "subject", "leader") if on else ("leader", "leader", "follower", "any", "zk")
+    return Fault(
+        at=round(0.3 + rng.random() * 0.8 * setup.chaos_s, 4),
+        kind=kind,
+        target=rng.choice(whom if kind == "hang" else ("leader", "follower", "any")),
+        lasts=rng.choice((0.2, 1.0, 2.5)) * rng.random(),
+        on=on,
+        fuse=int(FUSE * rng.random() ** 2) if kind == "hang" else None,
+        other=f"b{rng.randint(1, setup.brokers)}" if kind == "astray" else "any",
+    )
 
 
 def hang(injector: Injector, fault: Fault, process: Server) -> None:

@@ -34,6 +34,7 @@ from tests.sim.net import Network, Server
 from tests.sim.operators import Operator
 from tests.sim.outages import survive
 from tests.sim.plans import Fault, plan
+from tests.sim.rare import beside
 from tests.sim.readers import Reader, Watcher
 from tests.sim.rot import Auditor
 from tests.sim.scenes import SCENES, stage
@@ -118,7 +119,7 @@ def setup_of(seed: int, area: str = "") -> Setup:
     is; left out, chance says it.
     """
     rng = random.Random(f"setup {seed}")
-    area = area or _area(rng, seed)
+    chance, area = not area, area or _area(rng, seed)
     brokers = rng.choices((3, 2, 4, 5), weights=(70, 8, 12, 10))[0]
     usual = area == "mixed" and rng.random() < 0.3
     settings = Settings(
@@ -161,6 +162,8 @@ def setup_of(seed: int, area: str = "") -> Setup:
         return setup
     setup.pace_s = 4 * setup.chaos_s / setup.batches
     setup.faults = (disk_plan if area in LATER_AREAS else plan)(rng, setup)
+    if chance:
+        setup.faults = sorted(setup.faults + beside(setup), key=lambda fault: fault.at)
     return setup
 
 
