@@ -326,6 +326,8 @@ class SimBroker(Server):
         return 0.0003 + 0.002 * chance + (0.05 if chance > 0.98 else 0.0) + self.slow_sync
 
     def _sync_at_intervals(self) -> None:
+        if self.broker.stopped.is_set():
+            return
         if self.broker._sync_began is None:
             self.broker._sync_in_thread()
         self.after(self.world.setup.interval_s, self._sync_at_intervals)
@@ -365,24 +367,24 @@ class SimBroker(Server):
             return
         if self.leaving:  # it turns no more, whatever still waits for a turn
             return
-        if self.world.setup.lingers_s:
-            self.leaving = True
-            self.after(self.world.setup.lingers_s, self._ends, broker)
-        else:
-            self._ends(broker)
-
-    def _ends(self, broker: Broker) -> None:
+        self.leaving = True
         if broker.begins_anew:
-            self.die()
-            self.world.later(AGAIN_S, self.start)
+            self._ends(AGAIN_S)
         elif broker.failure is not None:
             self.world.tell(self, "failed", {"reason": broker.failure.message})
-            self.die()
             self.world.judge.broker_failed(self, broker.failure)
-            self.world.later(RESTART_S, self.start)
+            self._ends(RESTART_S)
         else:
-            self.leaving = True
             self.session.leave(self._stopped)
+
+    def _ends(self, starts_in_s: float) -> None:
+        """Now, or when it has lingered."""
+        lingers_s = self.world.setup.lingers_s
+        if lingers_s:
+            self.after(lingers_s, self.die)
+        else:
+            self.die()
+        self.world.later(lingers_s + starts_in_s, self.start)
 
     def _check_rest(self) -> None:
         """A broker that has nothing to do rests until there is something."""

@@ -137,7 +137,8 @@ class Process:
         turn, self.paused, self.hangs = scheduler.current, True, True
         if self.after_step is not None:
             self.after_step()  # what it did so far is done
-        scheduler.run(scheduler.now + seconds)
+        if self.lives(life):
+            scheduler.run(scheduler.now + seconds)
         scheduler.current, self.hangs = turn, False
         if not self.lives(life):
             raise Died
@@ -202,13 +203,15 @@ class Scheduler:
         self.steps += 1
         try:
             timer.fn(*timer.args)
+            if process.after_step is not None:
+                process.after_step()
         except Died:
-            if process.lives(timer.life):  # else it died while it hung
+            if process.lives(timer.life):  # else it ended where it would have hung
                 if process.after_step is not None:
                     process.after_step()  # what it did before it died was done
                 process.died()
-        if process.after_step is not None:
-            process.after_step()
+            if process.after_step is not None:
+                process.after_step()
         self.current = outer
 
     def run(self, until: float, finished: Callable[[], bool] | None = None) -> bool:

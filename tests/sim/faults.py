@@ -105,7 +105,8 @@ class Injector:
                 self.world.later(fault.after, self.fire, fault, cast)
 
     def fire(self, fault: Fault, cast: Mapping[str, Server | None]) -> None:
-        if not self.over:
+        hangs = any(process.hangs for process in self.world.servers())
+        if not self.over and not (hangs and fault.kind in _NOT_WHILE_ONE_HANGS):
             process = cast.get(fault.target) or self._find(fault.target)
             other = cast.get(fault.other) or self._find(fault.other)
             if fault.kind == "cut":
@@ -373,6 +374,13 @@ def _burns(fault: Fault) -> bool:
     return fault.fuse is not None and fault.kind in ("kill", "power", "pause")
 
 
+#: Who hangs is in the middle of something, and is to come to the end of it, on its own disk.
+_NOT_WHILE_ONE_HANGS: Final = frozenset(
+    {
+        *("kill", "power", "stop", "pause", "blackout", "replaced", "eio", "full"),
+        *("wipe", "damage", "tear", "scrawl", "rot", "spoil"),
+    }
+)
 _ACTIONS: Final = {
     "kill": Injector.kill,
     "power": Injector.power,
