@@ -13,7 +13,7 @@
     silent               a member of a group hangs
     stray                what a member says comes late, and it has gone on meanwhile
     blackout             every machine loses power at once (where fsync=always is set)
-    hang, spoil, garble, astray    rare.py's
+    hang, spoil, garble, astray, delay    rare.py's
 
 What is promised bounds what may fall together: with fsync=never, one machine's power at a time,
 until the cluster has taken it in again; the same for a sync that fails.

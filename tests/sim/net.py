@@ -113,6 +113,13 @@ class Network:
     def hold(self, pipe: Pipe) -> None:
         self._held[pipe] = None
 
+    def put_off(self, pipe: Pipe, seconds: float) -> None:
+        """What is held on this way comes so much later, cut or not."""
+        held, pipe._held = pipe._held, deque()
+        self._held.pop(pipe, None)
+        for fn, args in held:
+            self.scheduler.at(self.scheduler.now + seconds, None, fn, *args)
+
     def _flush(self) -> None:
         held, self._held = self._held, {}
         for pipe in held:

@@ -157,7 +157,7 @@ RULES: Final[dict[str, Callable[[], Patch]]] = {
 #: As in mutants.py.
 SCENT: Final[dict[str, tuple[str, int]]] = {
     "pending_offsets": ("mixed", 1),
-    "pending_topics": ("topics", 1),
+    "pending_topics": ("topics", 5),
     "pending_generations": ("topics", 2),
     "pending_dropped": ("takeover", 14),
     "pending_empty": ("takeover", 3),

@@ -7,6 +7,8 @@ in ten has some beside its others (`beside`).
     garble   of what a follower is sent next, one bit is another, and no checksum below has noticed
     astray   a follower loses its leader, and what it dials then is another broker: its address has
              another owner, or a proxy leads elsewhere
+    delay    what a broker has just told yak-zk comes so much later; it takes its connection for
+             lost, and speaks over another one
 
 Only `spoil` takes something away, so it keeps to what losses.py's do.  Of these seeds some have
 brokers that take a while from the moment at which they stop until they are gone.
@@ -84,4 +86,12 @@ def astray(injector: Injector, fault: Fault, process: Server) -> None:
         process.broker.link.lose()  # type: ignore[attr-defined]  # it is a simulated one
 
 
-RARE: Final = {"hang": hang, "spoil": spoil, "garble": garble, "astray": astray}
+def delay(injector: Injector, fault: Fault, process: Server) -> None:
+    wire = process.session._wire if isinstance(process, SimBroker) and process.ready else None
+    if wire is not None:
+        injector.tell(process, fault, "what it told yak-zk is under way")
+        injector.world.net.put_off(wire.up, fault.lasts)
+        injector.world.later(0.0, wire.fin_at_client, "reset by the network")
+
+
+RARE: Final = {"delay": delay, "hang": hang, "spoil": spoil, "garble": garble, "astray": astray}

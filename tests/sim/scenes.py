@@ -173,6 +173,22 @@ def _lease_leaves(rng: random.Random, setup: Setup) -> list[Fault]:
     ]
 
 
+def _fence_zk(rng: random.Random, _: Setup) -> list[Fault]:
+    """What a leader proposed, to take b3 in, comes when another one has committed without b3; then
+    those who have that die.
+    """
+    at = _time(rng)
+    return [
+        Fault(0.6, "kill", "b3", at - 0.6),
+        Fault(at, "cut", "b3", 3.0, "joining", other="b1", both=True),
+        Fault(at, "cut", "b3", 3.0, "joining", other="b2", both=True),
+        Fault(at, "cut", "b1", 0.8, "joining", other="zk", both=True),
+        Fault(at, "delay", "b1", 1.2, "joining"),
+        Fault(at + 1.0, "kill", "b1", 1.0, "isr_changed"),
+        Fault(at + 1.0, "kill", "b2", 1.0, "isr_changed"),
+    ]
+
+
 # -- What comes over a link -----------------------------------------------------------------------
 
 
@@ -204,6 +220,40 @@ def _expand_inc(rng: random.Random, _: Setup) -> list[Fault]:
     ]
 
 
+# -- What is on a disk, and what is not -----------------------------------------------------------
+
+
+def _self_durable(rng: random.Random, setup: Setup) -> list[Fault]:
+    """The leader's disk is slow, those of the others are not; then all lose power."""
+    setup.fsync = "always"
+    at = _time(rng)
+    return [
+        Fault(at, "slow", "b1", 1.5),
+        Fault(at + 0.1 + 0.15 * rng.random(), "blackout", "any", 0.1),
+    ]
+
+
+def _ack_durable(rng: random.Random, setup: Setup) -> list[Fault]:
+    """A follower's is."""
+    setup.fsync = "always"
+    at = _time(rng)
+    return [
+        Fault(at, "slow", "b2", 1.5),
+        Fault(at + 0.1 + 0.15 * rng.random(), "blackout", "any", 0.1),
+    ]
+
+
+def _cut_back(rng: random.Random, _: Setup) -> list[Fault]:
+    """Disks run full in the middle of a write, and have room again; then their brokers start."""
+    at = _time(rng)
+    return [
+        Fault(at, "full", "b2", 0.3),
+        Fault(at + 0.7, "kill", "b2", 0.1),
+        Fault(at + 1.2, "full", "b1", 0.3),
+        Fault(at + 1.9, "kill", "b1", 0.1),
+    ]
+
+
 SCENES: Final[dict[str, Callable[[random.Random, Setup], list[Fault]]]] = {
     "marked_until": _marked_until,
     "still_suspect": _still_suspect,
@@ -214,6 +264,10 @@ SCENES: Final[dict[str, Callable[[random.Random, Setup], list[Fault]]]] = {
     "deposed_all": _deposed_all,
     "deposed_restart": _deposed_restart,
     "lease_leaves": _lease_leaves,
+    "fence_zk": _fence_zk,
+    "self_durable": _self_durable,
+    "ack_durable": _ack_durable,
+    "cut_back": _cut_back,
     "fence_follower": _fence_follower,
     "copied_proved": _copied_proved,
     "expand_inc": _expand_inc,
