@@ -293,7 +293,7 @@ SCENT: Final[dict[str, tuple[str, int]]] = {
     "holder_since": ("late", 74),
     "holder_logged": ("topics", 73),
     "nobody": ("topics", 16),
-    "overdue": ("topics", 220),
-    "member_session": ("topics", 8),
-    "acked_forward": ("topics", 22),
+    "overdue": ("topics", 472),
+    "member_session": ("topics", 4),
+    "acked_forward": ("topics", 236),
 }

@@ -161,9 +161,8 @@ def setup_of(seed: int, area: str = "") -> Setup:
         stage(area, rng, setup)
         return setup
     setup.pace_s = 4 * setup.chaos_s / setup.batches
-    setup.faults = (disk_plan if area in LATER_AREAS else plan)(rng, setup)
-    if chance:
-        setup.faults = sorted(setup.faults + beside(setup), key=lambda fault: fault.at)
+    faults = (disk_plan if area in LATER_AREAS else plan)(rng, setup)
+    setup.faults = sorted(faults + (beside(setup) if chance else []), key=lambda fault: fault.at)
     return setup
 
 
