@@ -115,9 +115,7 @@ class Setup:
 
 
 def setup_of(seed: int, area: str = "") -> Setup:
-    """What a seed stands for.  area: what its faults are about, or which of scenes.py's scenes it
-    is; left out, chance says it.
-    """
+    """What a seed stands for.  area: of its faults, or a scene's name; left out, chance says it."""
     rng = random.Random(f"setup {seed}")
     chance, area = not area, area or _area(rng, seed)
     brokers = rng.choices((3, 2, 4, 5), weights=(70, 8, 12, 10))[0]
