@@ -26,7 +26,7 @@ that it is too much.
 from __future__ import annotations
 
 import logging
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import Final, NamedTuple, Protocol
 
@@ -94,9 +94,10 @@ class Unread:
         self._lately = 0
         #: The next round is due; so it is where something was written in this one.
         self._due = False
-        #: Answers that wait, in the order of the clients' turns.  Invariant: none is empty; a
+        #: Answers that wait, in the order of the clients' turns (the first of a plain dict is found
+        #: ever more slowly, the more were taken before it).  Invariant: none is empty; a
         #: round or a look is due unless there are none.
-        self._later: dict[Client, deque[_Answer]] = {}
+        self._later: OrderedDict[Client, deque[_Answer]] = OrderedDict()
         self._look_due = False
 
     def waits(self, client: Client) -> bool:
@@ -157,7 +158,8 @@ class Unread:
                 self._come_round()
                 return
             client = next(iter(self._later))
-            answers = self._later.pop(client)
+            answers = self._later[client]
+            self._later.move_to_end(client)  # behind the others
             size, make = answers[0]
             may = self._may(client, size)
             if may:
@@ -165,8 +167,8 @@ class Unread:
             else:
                 left -= 1
                 wanted = wanted or (0 if client.unsent_bytes else size)
-            if answers:
-                self._later[client] = answers  # behind the others
+            if not answers:
+                del self._later[client]
             if may:
                 made = True
                 self._make(size, make)
