@@ -9,6 +9,7 @@ It knows nothing of the code, and never writes.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import re
@@ -113,11 +114,16 @@ def oplog_bytes(data_dir: Path) -> dict[str, bytes]:
 
 
 def topic_bytes(data_dir: Path) -> dict[str, bytes]:
-    """Every partition's segments by path: equal on replicas that have applied the same."""
+    """Every partition's segments by path: equal on replicas that have applied the same.
+
+    A broker at work may throw a file away between the listing and the reading: then all is
+    listed anew.
+    """
     root = data_dir / "topics"
-    return {
-        str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*.jsonl"))
-    }
+    while True:
+        paths = sorted(root.rglob("*.jsonl"))
+        with contextlib.suppress(FileNotFoundError):
+            return {str(path.relative_to(root)): path.read_bytes() for path in paths}
 
 
 def find(operations: list[Operation], **fields: Any) -> list[dict[str, Any]]:

@@ -15,7 +15,6 @@ Not here: how lines become records (lines.py), nor anything of delivery (yak.pro
 from __future__ import annotations
 
 import os
-import select
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -153,8 +152,7 @@ class Feed:
         def read() -> bytes:
             if prompts:
                 click.echo("> ", nl=False, err=True)
-            with self._interrupts.allowed():
-                select.select([fd], [], [])
+            self._interrupts.wait_readable(fd)
             return os.read(fd, READ_BYTES)
 
         size = 0 if file is None else file.stat().st_size

@@ -2,9 +2,8 @@
 
     with Interrupts() as interrupts:
         while not interrupts.asked:
-            with interrupts.allowed():          # here, and only here, the first one breaks in
-                data = os.read(fd, size)        # raises Interrupted
-            send(data)                          # is never torn
+            interrupts.wait_readable(fd)        # here, and only here, the first one breaks in:
+            send(os.read(fd, size))             # it raises Interrupted.  This is never torn
 
 The first SIGINT or SIGTERM sets `asked`, and raises `Interrupted` if it comes while that is
 allowed; outside, whoever works on is asked at the end of its step.  Every further one raises
@@ -15,13 +14,18 @@ Only for the main thread of a command.
 
 from __future__ import annotations
 
+import os
+import select
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
+
+#: A signal is a byte in the pipe: so many are taken out together.
+_SIGNALS_AT_ONCE: Final = 64
 
 
 class Interrupted(Exception):  # noqa: N818 -- it says what happened
@@ -35,8 +39,14 @@ class Interrupts:
         self.asked = False
         self._allowed = False
         self._before: dict[int, Any] = {}
+        self._pipe = (-1, -1)
+        self._wakeup_before = -1
 
     def __enter__(self) -> Interrupts:
+        self._pipe = os.pipe()
+        for end in self._pipe:
+            os.set_blocking(end, False)
+        self._wakeup_before = signal.set_wakeup_fd(self._pipe[1], warn_on_full_buffer=False)
         for number in (signal.SIGINT, signal.SIGTERM):
             self._before[number] = signal.signal(number, self._heard)
         return self
@@ -49,6 +59,9 @@ class Interrupts:
     ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        signal.set_wakeup_fd(self._wakeup_before)
+        for end in self._pipe:
+            os.close(end)
 
     @contextmanager
     def allowed(self) -> Iterator[None]:
@@ -65,6 +78,17 @@ class Interrupts:
         """Call it; the first interruption may break in."""
         with self.allowed():
             return function()
+
+    def wait_readable(self, fd: int) -> None:
+        """Until `fd` has something to read; the first interruption may break in.
+
+        A signal that comes after Python's last look and before the system call would let that
+        sleep on; so each signal also writes into a pipe on which it waits as well.
+        """
+        wakeup = self._pipe[0]
+        with self.allowed():
+            while fd not in select.select([fd, wakeup], [], [])[0]:
+                os.read(wakeup, _SIGNALS_AT_ONCE)
 
     def _heard(self, _number: int, _frame: FrameType | None) -> None:
         if self.asked:
