@@ -1,0 +1,73 @@
+"""The pages of the documentation are followed, command by command, as a reader would."""
+
+from __future__ import annotations
+
+import shutil
+import site
+import subprocess
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.docs.follow import follow, left_out
+from tests.docs.pages import ROOT
+
+PAGES: Final = sorted((ROOT / "docs").glob("*.md"))
+TUTORIAL: Final = ROOT / "docs/tutorial.md"
+ADDRESS: Final = "https://example.org/yak.git"
+
+
+def upstream(directory: Path) -> Path:
+    """A repository of what git would take in here: what a reader clones."""
+    names = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    ).stdout.split("\0")
+    for name in filter(None, names):
+        if (ROOT / name).is_file():
+            (directory / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, directory / name)
+    who = ("-c", "user.name=yak", "-c", "user.email=yak@example.org")
+    for command in (["init", "-q"], ["add", "-A"], [*who, "commit", "-q", "-m", "All of it"]):
+        subprocess.run(["git", *command], cwd=directory, check=True, timeout=60)
+    return directory
+
+
+def what_yak_needs(directory: Path) -> Path:
+    """What is installed beside yak here, but not yak: so pip has it, and asks nobody for it."""
+    directory.mkdir()
+    for folder in map(Path, site.getsitepackages()):
+        for path in folder.iterdir():
+            if "yak" not in path.name and path.name != "__pycache__":
+                (directory / path.name).symlink_to(path)
+    return directory
+
+
+def test_the_tutorial(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    (tmp_path / "upstream").mkdir()
+    clone = {
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": f"url.{upstream(tmp_path / 'upstream')}.insteadOf",
+        "GIT_CONFIG_VALUE_0": ADDRESS,
+    }
+    install = {
+        "PYTHONPATH": str(what_yak_needs(tmp_path / "needed")),
+        "PIP_NO_INDEX": "1",
+        "PIP_NO_BUILD_ISOLATION": "0",  # pip's own way to say yes
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "VIRTUAL_ENV_DISABLE_PROMPT": "1",
+    }
+    follow(TUTORIAL, home, {**clone, **install})
+
+
+def test_what_this_machine_lacks() -> None:
+    missing = [command for page in PAGES for command in left_out(page)]
+    if missing:
+        pytest.skip(f"jq is not installed: {len(missing)} commands were left out")
