@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+DOCS   := $(VENV)/.docs-installed
 # Tests and simulated runs use this many processes at a time.
 JOBS   ?= 2
 # make sim SEED=7 repeats one run, SEEDS=1000 tries that many.
@@ -23,7 +24,7 @@ unexport PYTHONDONTWRITEBYTECODE
 OPTIONS = $(if $(SEED),--seed $(SEED)) $(if $(FSYNC),--fsync $(FSYNC))
 SOURCES := yak tests scripts bench
 
-.PHONY: help demo test check format sim model kills fault load fuzz soak bench bench-peers clean
+.PHONY: help demo test check format sim model kills fault load fuzz soak bench bench-peers docs docs-serve clean
 
 help:
 	@echo "make demo     a cluster, a real file, and the leader dies: under a minute"
@@ -38,6 +39,7 @@ help:
 	@echo "make fuzz     frames and data directories that nobody wrote (EXAMPLES, SECONDS)"
 	@echo "make soak     an hour of a real cluster's life, then one of faults (MINUTES, SEED, FSYNC)"
 	@echo "make bench    how fast it is here; make bench-peers: beside Kafka, Redis, NATS (bench/README.md)"
+	@echo "make docs     the documentation as a site, in site/; make docs-serve: while it is written"
 	@echo "make clean    removes what these made"
 
 # Made anew whenever the dependencies change; --upgrade-deps is not needed, old pips will do.
@@ -102,7 +104,21 @@ bench-peers: $(STAMP)
 	$(BIN)/python -m bench.lives --peers
 	$(BIN)/python -m bench.growth
 
+$(DOCS): $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	@touch $@
+
+# Every doubt about a link is a warning (mkdocs.yml), and --strict fails with any; with --quiet it
+# would count none.  The notice that is turned off is about mkdocs 2, which pyproject.toml excludes.
+docs docs-serve: export NO_MKDOCS_2_WARNING = 1
+
+docs: $(DOCS)
+	$(BIN)/mkdocs build --strict
+
+docs-serve: $(DOCS)
+	$(BIN)/mkdocs serve --strict
+
 clean:
-	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis \
+	rm -rf $(VENV) build site *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis \
 	  .import_linter_cache .coverage* findings
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

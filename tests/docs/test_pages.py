@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 import site
-import subprocess
 from pathlib import Path
 from typing import Final
 
@@ -12,30 +10,11 @@ import pytest
 
 from tests.docs.follow import follow, left_out
 from tests.docs.pages import ROOT
+from tests.docs.repository import committed
 
 PAGES: Final = sorted((ROOT / "docs").glob("*.md"))
 TUTORIAL: Final = ROOT / "docs/tutorial.md"
 ADDRESS: Final = "https://example.org/yak.git"
-
-
-def upstream(directory: Path) -> Path:
-    """A repository of what git would take in here: what a reader clones."""
-    names = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-    ).stdout.split("\0")
-    for name in filter(None, names):
-        if (ROOT / name).is_file():
-            (directory / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, directory / name)
-    who = ("-c", "user.name=yak", "-c", "user.email=yak@example.org")
-    for command in (["init", "-q"], ["add", "-A"], [*who, "commit", "-q", "-m", "All of it"]):
-        subprocess.run(["git", *command], cwd=directory, check=True, timeout=60)
-    return directory
 
 
 def what_yak_needs(directory: Path) -> Path:
@@ -54,7 +33,7 @@ def test_the_tutorial(tmp_path: Path) -> None:
     (tmp_path / "upstream").mkdir()
     clone = {
         "GIT_CONFIG_COUNT": "1",
-        "GIT_CONFIG_KEY_0": f"url.{upstream(tmp_path / 'upstream')}.insteadOf",
+        "GIT_CONFIG_KEY_0": f"url.{committed(tmp_path / 'upstream')}.insteadOf",
         "GIT_CONFIG_VALUE_0": ADDRESS,
     }
     install = {
