@@ -24,25 +24,21 @@ from __future__ import annotations
 
 import itertools
 import signal
-import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, Unpack
 
-import msgspec
-
 from yak import messages as m
 from yak.admin import Admin
 from yak.errors import YakError
 from yak.local.acked import Mark, Receipt, losses
 from yak.local.asking import Asker
-from yak.local.cluster import HOST, LocalCluster, Options, Ports
+from yak.local.cluster import LocalCluster, Options, Ports
+from yak.local.doors import Orders, apart
 from yak.local.follow import Line
-from yak.local.note import ZK, name_of
-from yak.local.ports import Reserved
-from yak.local.process import Process, wait_listening
+from yak.local.note import name_of
 from yak.local.ready import LOOK_EVERY_S, Standing
 from yak.model import RecordMetadata
 from yak.net.receipts import Sent, SentMany
@@ -73,8 +69,7 @@ class YakCluster(LocalCluster):
         super().__init__(directory, list(ids), Ports.free(list(ids)), options, ends_with_us=True)
         self._paused: set[int] = set()
         self._cuts: set[tuple[int, int]] = set()
-        self._relay: Process | None = None
-        self._doors: list[Reserved] = []
+        self._orders: Orders | None = None
         self._hurt = False
         self._marks: list[Mark] = []
         self._producers: list[WitnessedProducer] = []
@@ -93,11 +88,8 @@ class YakCluster(LocalCluster):
         trace: TracebackType | None,
     ) -> None:
         self.kill_all()
-        if self._relay is not None:
-            self._relay.kill()
-            self._relay.close()
-        for door in self._doors:
-            door.close()
+        if self._orders is not None:
+            self._orders.close()
         self._follower.close()
 
     # -- how it is --------------------------------------------------------------------------------
@@ -208,8 +200,8 @@ class YakCluster(LocalCluster):
                 raise ValueError(f"there is no {name_of(member)} to cut off")
         if one == other:
             raise ValueError("a process cannot be cut off from itself")
-        if self._relay is None:
-            self._put_doors_between()
+        if self._orders is None:
+            self._orders = self._put_doors_between()
         self._before(f"cut {name_of(one)} from {name_of(other)}")
         self._cuts.add((one, other))
         self._order_cuts()
@@ -221,29 +213,13 @@ class YakCluster(LocalCluster):
         self._order_cuts()
 
     def _order_cuts(self) -> None:
-        assert self._relay is not None
-        if not self._relay.order(msgspec.json.encode(sorted(self._cuts))).startswith(b"cut "):
-            raise RuntimeError(f"the relay has ended: {self._relay.words()}")
+        assert self._orders is not None
+        self._orders.order([rule for pair in sorted(self._cuts) for rule in apart(*pair)])
 
-    def _put_doors_between(self) -> None:
+    def _put_doors_between(self) -> Orders:
         """A door before each broker, and one to yak-zk for each; they are started again by it."""
         self.tell("doors are put between them: each broker is started again")
-        doors = []
-        for broker in self.ids:
-            inward, outward = Reserved.take(HOST, 0), Reserved.take(HOST, 0)
-            self._doors += [inward, outward]
-            targets = ((inward, None, broker), (outward, broker, ZK))
-            for reserved, dialler, target in targets:
-                reserved.give()
-                door = {"port": reserved.address.port, "dialler": dialler, "target": target}
-                doors.append({**door, "to": self.address(target).port})
-            self.options.brokers[broker] = [
-                *("--advertise", str(inward.address), "--zk", str(outward.address)),
-            ]
-        argv = [sys.executable, "-m", "yak.local.relay", msgspec.json.encode(doors).decode()]
-        log = self.data_dir / "logs" / "relay.log"
-        self._relay = Process("relay", argv, log, holds=True)
-        wait_listening([self._relay], PATIENCE_S)
+        self.open_doors()
         leader = self.leader()
         for broker in sorted(self.answering, key=lambda one: one == leader):
             self.processes[broker].signal(signal.SIGTERM)
@@ -252,6 +228,8 @@ class YakCluster(LocalCluster):
             self.wait_in_sync(self.answering)
         if leader is not None and self.leader() != leader:
             self._let_lead(leader)
+        assert self.doors is not None
+        return Orders(self.doors.address)
 
     def _let_lead(self, broker: int) -> None:
         """Whoever led before does so again, so that a test may name it."""

@@ -27,9 +27,10 @@ import msgspec
 
 from yak import messages as m
 from yak.errors import Fatal
-from yak.local import note, pids
+from yak.local import doors, note, pids
+from yak.local.doors import Doors
 from yak.local.follow import Follower
-from yak.local.note import ZK, Member, Note, name_of
+from yak.local.note import RELAY, ZK, Member, Note, name_of
 from yak.local.ports import Reserved
 from yak.local.process import Process, command, wait_listening
 from yak.local.ready import Standing, round_trip, wait_in_sync
@@ -90,14 +91,21 @@ class LocalCluster:
         options: Options | None = None,
         *,
         ends_with_us: bool = False,
+        with_doors: bool = False,
     ) -> None:
-        """ends_with_us: also where this process is killed, none of them is left."""
+        """ends_with_us: also where this process is killed, none of them is left.
+
+        with_doors: between them from the start, as `open_doors` makes them.
+        """
         self.data_dir = data_dir.resolve()
         self.ids = sorted(ids)
         self.options = options or Options()
         self._ports = ports
         self._ends_with_us = ends_with_us
+        self._with_doors = with_doors
         self._reserved: dict[int, Reserved] = {}
+        self.doors: Doors | None = None
+        self.relay: Process | None = None
         #: Called again and again while something is waited for.
         self.meanwhile: Callable[[], None] = lambda: None
         #: By broker's id; ZK is yak-zk.
@@ -151,13 +159,17 @@ class LocalCluster:
             ) from e
         try:
             self._reserve()
+            if self._with_doors:
+                self.open_doors()
             for member in (ZK, *self.ids):
                 self._spawn(member)
             self.write_note()
             wait_listening(self.processes.values(), LISTEN_LIMIT_S)
             self.wait_ready()
         except BaseException:
-            if not self.processes:  # and so yak.json, if there is one, is another one's
+            if (
+                not self.processes and self.relay is None
+            ):  # and so yak.json, if there is one, is another one's
                 self._let_go()
                 raise
             try:
@@ -177,6 +189,19 @@ class LocalCluster:
         self._reserved[member].give()
         argv = self.argv(member) + (["--until-eof"] if self._ends_with_us else [])
         self.processes[member] = Process(name, argv, self.log(member), holds=self._ends_with_us)
+
+    def open_doors(self) -> None:
+        """Put doors between them; a broker is behind its own once it is started again."""
+        assert self.doors is None
+        self.doors = Doors(self.ids)
+        for broker in self.ids:
+            own = self.options.brokers.get(broker, [])
+            self.options.brokers[broker] = [*own, *self.doors.options(broker)]
+        argv = self.doors.argv(self.address) + (["--until-eof"] if self._ends_with_us else [])
+        log = self.data_dir / "logs" / f"{doors.NAME}.log"
+        self.doors.give()
+        self.relay = Process(doors.NAME, argv, log, holds=self._ends_with_us)
+        wait_listening([self.relay], LISTEN_LIMIT_S)
 
     def argv(self, member: int) -> list[str]:
         """The command that starts it, on its port."""
@@ -217,19 +242,16 @@ class LocalCluster:
     def write_note(self) -> None:
         """yak.json, as things are now."""
         members = [
-            Member(
-                id=member,
-                name=process.name,
-                pid=process.id.pid,
-                born=process.id.born,
-                address=str(self.address(member)),
-                data_dir=str(self.directory(member)),
-                log=str(process.log),
-                argv=process.argv,
-            )
-            for member, process in self.processes.items()
+            _member(one, process, self.address(one), self.directory(one))
+            for one, process in self.processes.items()
         ]
-        note.write(self.data_dir, Note(bootstrap=self.bootstrap, zk=self.zk, members=members))
+        relay = None
+        if self.relay is not None and self.doors is not None:
+            relay = _member(RELAY, self.relay, self.doors.address, self.data_dir)
+        note.write(
+            self.data_dir,
+            Note(bootstrap=self.bootstrap, zk=self.zk, members=members, relay=relay),
+        )
 
     # -- doing something to it --------------------------------------------------------------------
 
@@ -262,16 +284,36 @@ class LocalCluster:
 
     def kill_all(self) -> None:
         """Nothing is left running, and no yak.json says that something is."""
-        for process in self.processes.values():
+        for process in self._all:
             process.kill()
         note.remove(self.data_dir)
         self._let_go()
 
+    @property
+    def _all(self) -> list[Process]:
+        return [*self.processes.values(), *([self.relay] if self.relay is not None else [])]
+
     def _let_go(self) -> None:
-        for process in self.processes.values():
+        for process in self._all:
             process.close()
         for reserved in self._reserved.values():
             reserved.close()
+        if self.doors is not None:
+            self.doors.close()
+
+
+def _member(number: int, process: Process, address: Address, directory: Path) -> Member:
+    return Member(
+        id=number,
+        name=process.name,
+        pid=process.id.pid,
+        born=process.id.born,
+        address=str(address),
+        data_dir=str(directory),
+        log=str(process.log),
+        argv=process.argv,
+        env=process.env,
+    )
 
 
 @dataclass(frozen=True)
@@ -293,6 +335,8 @@ def stop(data_dir: Path) -> Stopped | None:
     for some in ([one for one in alive if one.id != ZK], alive):
         late = pids.end([one.process for one in some], STOP_GRACE_S)
         killed += [one.name for one in some if one.process in late]
+    if found.relay is not None:
+        pids.end([found.relay.process], STOP_GRACE_S)
     note.remove(data_dir)
     names = [one.name for one in alive]
     return Stopped(
@@ -306,31 +350,47 @@ def kill(data_dir: Path) -> None:
     """kill -9 of all that yak.json names."""
     found = note.read(data_dir)
     if found is not None:
-        pids.kill([one.process for one in found.alive])
+        pids.kill([one.process for one in found.all])
         note.remove(data_dir)
 
 
 def start_missing(data_dir: Path, found: Note) -> list[str]:
     """Start again the processes of a running cluster that have ended; their names."""
-    missing = [one for one in found.members if not one.process.alive]
-    begun = {one.id: Process(one.name, one.argv, Path(one.log)) for one in missing}
-    for at, one in enumerate(found.members):
-        if one.id in begun:
-            new = begun[one.id].id
-            found.members[at] = msgspec.structs.replace(one, pid=new.pid, born=new.born)
-    note.write(data_dir, found)
+    begun = start_again(data_dir, found, [one.id for one in found.all])
+    brokers = {one.id: parse_address(one.address) for one in found.members if one.id != ZK}
 
     def check() -> None:
-        for process in begun.values():
+        for process in begun:
             if process.code is not None:
                 raise Fatal(f"{process.name} ended: {process.words()}")
 
-    wait_listening(begun.values(), LISTEN_LIMIT_S)
-    brokers = {one.id: parse_address(one.address) for one in found.members if one.id != ZK}
     with Standing(brokers) as standing:
         word = wait_in_sync(standing, list(brokers), READY_LIMIT_S, check)
     round_trip(brokers[word.broker])
-    return [one.name for one in missing]
+    return [process.name for process in begun]
+
+
+def start_again(data_dir: Path, found: Note, ids: Collection[int]) -> list[Process]:
+    """Those of them that have ended, as they were started before; they listen when this returns.
+
+    `found` and yak.json say so.  Only for who holds note.starting.
+    """
+    begun = {}
+    for one in found.all:
+        if one.id in ids and not one.process.alive:
+            begun[one.id] = Process(one.name, one.argv, Path(one.log), env=one.env)
+    found.members = [_anew(one, begun.get(one.id)) for one in found.members]
+    if found.relay is not None:
+        found.relay = _anew(found.relay, begun.get(RELAY))
+    note.write(data_dir, found)
+    wait_listening(begun.values(), LISTEN_LIMIT_S)
+    return list(begun.values())
+
+
+def _anew(member: Member, process: Process | None) -> Member:
+    if process is None:
+        return member
+    return msgspec.structs.replace(member, pid=process.id.pid, born=process.id.born)
 
 
 def brokers_in(data_dir: Path) -> list[int]:

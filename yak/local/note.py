@@ -38,12 +38,14 @@ _LOCK: Final = "yak.lock"
 DEFAULT_DIRECTORY: Final = "data"
 #: yak-zk among the members, where brokers have their ids.
 ZK: Final = 0
+#: The relay, which is no member.
+RELAY: Final = -1
 
 
 class Member(msgspec.Struct, frozen=True, kw_only=True):
     """One process.  id: the broker's, or 0 for yak-zk.
 
-    argv starts it again; log is what it wrote to stderr.
+    argv starts it again, with these YAK_* in its environment; log is what it wrote to stderr.
     """
 
     id: int
@@ -54,6 +56,7 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
     data_dir: str
     log: str
     argv: list[str]
+    env: dict[str, str] = {}
 
     @property
     def process(self) -> Pid:
@@ -61,12 +64,21 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Note(msgspec.Struct, kw_only=True):
-    """What yak.json holds; yak-zk comes first among the members."""
+    """What yak.json holds; yak-zk comes first among the members.
+
+    relay: of the doors between them (doors.py), where there are any; its address takes orders.
+    """
 
     format: int = FORMAT
     bootstrap: str
     zk: str
     members: list[Member]
+    relay: Member | None = None
+
+    @property
+    def all(self) -> list[Member]:
+        """With the relay, which comes first: without it, nobody reaches anybody."""
+        return [*([self.relay] if self.relay is not None else []), *self.members]
 
     @property
     def alive(self) -> list[Member]:
@@ -109,8 +121,11 @@ def remove(directory: Path) -> None:
 
 
 @contextmanager
-def starting(directory: Path) -> Iterator[None]:
-    """Nobody else starts or completes a cluster there meanwhile.  Raises Fatal."""
+def starting(directory: Path, *, waits: bool = False) -> Iterator[None]:
+    """Nobody else starts or completes a cluster there meanwhile.  Raises Fatal.
+
+    waits: for another one who does.
+    """
     try:
         directory.mkdir(parents=True, exist_ok=True)
         lock = (directory / _LOCK).open("wb")
@@ -121,7 +136,7 @@ def starting(directory: Path) -> Iterator[None]:
         ) from e
     with lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))
         except BlockingIOError as e:
             raise Fatal(
                 f"another `yak up` starts a cluster in {directory} just now: wait for it"
@@ -140,6 +155,12 @@ def nearest(start: Path | None = None) -> Path | None:
             if os.access(directory / NAME, os.R_OK):
                 return directory
     return None
+
+
+def home_of(bootstrap: str) -> Path | None:
+    """The data directory of the cluster that is meant here, if these are its brokers."""
+    found = running()
+    return nearest() if found is not None and found.bootstrap == bootstrap else None
 
 
 def running(start: Path | None = None) -> Note | None:

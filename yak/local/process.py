@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -25,6 +25,7 @@ from yak.errors import Fatal
 from yak.local.pids import Pid, born
 
 _LISTENING: Final = b"listening on "
+_SETTING: Final = "YAK_"
 #: Of a process that said no `error:`, so many lines are shown.
 _LAST_LINES: Final = 12
 
@@ -37,16 +38,34 @@ def command(name: str) -> list[str]:
     return [sys.executable, "-m", "yak", name.removeprefix("yak-")]
 
 
+def own_settings() -> dict[str, str]:
+    """The YAK_* of our environment: options of whatever is started by it."""
+    return {name: value for name, value in os.environ.items() if name.startswith(_SETTING)}
+
+
+def _others() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith(_SETTING)}
+
+
 class Process:
     """See the module's text.
 
     argv: its whole command.  log: its stderr, begun anew.  holds: its stdin is a pipe that ends
-    with us, else empty.
+    with us, else empty.  env: the YAK_* of its environment; ours, if left out.
     """
 
-    def __init__(self, name: str, argv: Sequence[str], log: Path, *, holds: bool = False) -> None:
+    def __init__(
+        self,
+        name: str,
+        argv: Sequence[str],
+        log: Path,
+        *,
+        holds: bool = False,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
         self.name = name
         self.argv = list(argv)
+        self.env = own_settings() if env is None else dict(env)
         self.log = log
         #: HOST:PORT, once it has said so.
         self.address = ""
@@ -59,6 +78,7 @@ class Process:
                     stdout=subprocess.PIPE,
                     stderr=stderr,
                     start_new_session=True,
+                    env={**_others(), **self.env},
                 )
         except OSError as e:
             raise Fatal(f"{name} cannot be started: {e.strerror}: {e.filename}") from e
@@ -78,15 +98,6 @@ class Process:
         if b"\n" in self._said and line.startswith(_LISTENING):
             self.address = line[len(_LISTENING) :].decode()
         return bool(part)
-
-    def order(self, line: bytes) -> bytes:
-        """Write a line to its stdin, and wait for the one with which it answers."""
-        stdin, stdout = self._popen.stdin, self._popen.stdout
-        assert stdin is not None
-        assert stdout is not None
-        stdin.write(line + b"\n")
-        stdin.flush()
-        return stdout.readline()
 
     @property
     def code(self) -> int | None:

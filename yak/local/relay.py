@@ -1,14 +1,17 @@
 """Between the processes of a cluster: doors that pass everything on, until two are cut apart.
 
-    python -m yak.local.relay '[{"port":4001,"dialler":null,"target":1,"to":40123}, …]'
-    listening on 127.0.0.1:4001
-    < [[1,2]]                  a line on stdin: who is cut from whom; 0 is yak-zk
-    > cut [[1,2]]              from now on
+    python -m yak.local.relay '[{"port":4001,"dialler":null,"target":1,"to":40123}, …]' 4000
+    listening on 127.0.0.1:4000
+    < [[1,2,null],[2,1,200]]   a line on a connection there: what 1 sends to 2 is held, what 2 sends
+    > [[1,2,null],[2,1,200]]   to 1 is late by 200 ms, from now on; 0 is yak-zk.  [] ends it
 
-A process of its own, so that a test that computes holds up no heartbeat.  It ends with its stdin.
+A process of its own, so that a test that computes holds up no heartbeat.  With --until-eof it ends
+with its stdin.
 
 Rules:
 
+* What somebody ordered holds as long as their connection: whoever is killed leaves nothing cut.
+  Where several have ordered, all of it holds, and of two delays the longer one.
 * What is held is not lost: TCP would send it again.  So is the end of a connection: who is cut off
   does not learn that the other one died.
 * A door whose target refuses is closed, so that it refuses as well; it opens when the target does.
@@ -16,7 +19,7 @@ Rules:
   Whoever sends another is a client, or yak-zk that looks whether somebody lives: never cut off.
   The doors to yak-zk are each one broker's.
 
-It delays nothing, drops nothing, and does not choose.
+It drops nothing, and does not choose.
 """
 
 from __future__ import annotations
@@ -24,15 +27,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 import re
 import socket
 import struct
 import sys
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 HOST: Final = "127.0.0.1"
 #: Read at once from one side.
 _CHUNK: Final = 256 * 1024
+#: So many of them may be under way: more wait with whoever sends them.
+_UNDER_WAY: Final = 64
 #: A target that refused is tried again this often, in seconds.
 _AGAIN_S: Final = 0.02
 #: A first frame that is longer is no follower's.
@@ -44,24 +50,42 @@ _CLIENT: Final = -1
 #: close() sends a reset.
 _NO_LINGER: Final = struct.pack("ii", 1, 0)
 
+#: From whom, to whom, and so many ms late; None: not at all.
+Rule: TypeAlias = tuple[int, int, float | None]
+
 
 class Relay:
-    """All doors, and who is cut from whom."""
+    """Who is cut from whom, or slow to whom, by the orders of everybody who is connected."""
 
     def __init__(self) -> None:
-        self._cut: set[frozenset[int]] = set()
+        self._orders: dict[object, list[Rule]] = {}
+        self._late: dict[tuple[int, int], float] = {}
         self._changed = asyncio.Event()
 
-    def cut(self, pairs: list[list[int]]) -> None:
-        """These, and no others."""
-        self._cut = {frozenset(pair) for pair in pairs}
+    def order(self, who: object, rules: list[Rule]) -> None:
+        """These of theirs, and no others."""
+        self._orders[who] = rules
+        if not rules:
+            del self._orders[who]
+        self._late = {}
+        for one, other, ms in (rule for told in self._orders.values() for rule in told):
+            late_s = math.inf if ms is None else ms / 1000
+            self._late[one, other] = max(late_s, self._late.get((one, other), 0.0))
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
-    async def passed(self, one: int, other: int) -> None:
-        """Until bytes may go between them."""
-        while frozenset((one, other)) in self._cut:
-            await self._changed.wait()
+    def late_s(self, one: int, other: int) -> float:
+        """How late `other` gets what `one` sends; infinity while it is cut off."""
+        return self._late.get((one, other), 0.0)
+
+    async def passed(self, one: int, other: int, sent: float) -> None:
+        """Until what was sent then has come from one to the other."""
+        now = asyncio.get_running_loop().time
+        while (left := sent + self.late_s(one, other) - now()) > 0:
+            changed = self._changed
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(None if math.isinf(left) else left):
+                    await changed.wait()
 
 
 class Door:
@@ -76,14 +100,17 @@ class Door:
         self._target = target
         self._to = to
         self._refused = asyncio.Event()
-        self._tasks: set[asyncio.Task[None]] = set()
 
     async def keep(self) -> None:
         """Open and close it, for ever."""
         while True:
             await self._until_it_answers()
             self._refused.clear()
-            server = await asyncio.start_server(self._accepted, HOST, self._port)
+            try:
+                server = await asyncio.start_server(self._accepted, HOST, self._port)
+            except OSError:  # somebody has taken the port meanwhile
+                await asyncio.sleep(_AGAIN_S)
+                continue
             await self._refused.wait()
             server.close()
 
@@ -102,7 +129,7 @@ class Door:
         try:
             theirs, out = await asyncio.open_connection(HOST, self._to)
             await self._carry(reader, writer, theirs, out)
-        except OSError:
+        except* OSError:
             if out is None:
                 self._refused.set()
                 _reset(writer)
@@ -123,25 +150,55 @@ class Door:
             first = await _first(reader)
             found = _FOLLOW.search(first)
             dialler = int(found[1]) if found else _CLIENT
-        await asyncio.gather(
-            self._pump(first, reader, out, dialler), self._pump(b"", theirs, writer, dialler)
-        )
+        async with asyncio.TaskGroup() as both:
+            both.create_task(self._pump(first, reader, out, dialler, self._target))
+            both.create_task(self._pump(b"", theirs, writer, self._target, dialler))
 
     async def _pump(
-        self, data: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, dialler: int
+        self,
+        data: bytes,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        one: int,
+        other: int,
     ) -> None:
-        """Until that side ends, and the other one has learned of it."""
-        while True:
-            if not data:
-                data = await reader.read(_CHUNK)
-            await self._relay.passed(dialler, self._target)
-            if not data:
-                if not writer.is_closing():
-                    writer.write_eof()
-                return
-            writer.write(data)
-            await writer.drain()
-            data = b""
+        """What one sends to the other, until that side ends, and the other one has learned of it.
+
+        It is read while what came before is still under way: late is not slow.
+        """
+        under_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(_UNDER_WAY)
+
+        async def take() -> None:
+            now, read = asyncio.get_running_loop().time, data
+            while True:
+                read = read or await _read(reader)
+                await under_way.put((now(), read))
+                if not read:
+                    return
+                read = b""
+
+        async def give() -> None:
+            while True:
+                sent, read = await under_way.get()
+                await self._relay.passed(one, other, sent)
+                if not read:
+                    if not writer.is_closing():
+                        writer.write_eof()
+                    return
+                writer.write(read)
+                await writer.drain()
+
+        async with asyncio.TaskGroup() as ends:
+            ends.create_task(take())
+            ends.create_task(give())
+
+
+async def _read(reader: asyncio.StreamReader) -> bytes:
+    """What came; b"" at the end, a reset too: who is cut off shall not learn of it."""
+    try:
+        return await reader.read(_CHUNK)
+    except ConnectionError:
+        return b""
 
 
 async def _first(reader: asyncio.StreamReader) -> bytes:
@@ -160,20 +217,33 @@ def _reset(writer: asyncio.StreamWriter) -> None:
         writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
 
 
-async def serve(doors: list[dict[str, Any]]) -> None:
-    """Until stdin ends."""
+async def _obey(relay: Relay, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """One who gives orders, until they leave."""
+    try:
+        with contextlib.suppress(ConnectionError):
+            while line := await reader.readline():
+                relay.order(writer, json.loads(line))
+                writer.write(line)
+    finally:
+        relay.order(writer, [])
+        writer.close()
+
+
+async def serve(doors: list[dict[str, Any]], port: int, *, until_eof: bool = False) -> None:
+    """Until stdin ends, or for ever."""
     loop = asyncio.get_running_loop()
     relay = Relay()
     keepers = [loop.create_task(Door(relay, **door).keep()) for door in doors]
-    orders = asyncio.StreamReader()
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(orders), sys.stdin)
-    print(f"listening on {HOST}:{doors[0]['port']}", flush=True)  # noqa: T201 -- its one output
-    while line := await orders.readline():
-        relay.cut(json.loads(line))
-        print(f"cut {line.decode().strip()}", flush=True)  # noqa: T201 -- the same
+    server = await asyncio.start_server(lambda r, w: _obey(relay, r, w), HOST, port)
+    print(f"listening on {HOST}:{port}", flush=True)  # noqa: T201 -- its one output
+    stdin = asyncio.StreamReader()
+    if until_eof:
+        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stdin), sys.stdin)
+    await stdin.read()
+    server.close()
     for keeper in keepers:
         keeper.cancel()
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(json.loads(sys.argv[1])))
+    asyncio.run(serve(json.loads(sys.argv[1]), int(sys.argv[2]), until_eof=len(sys.argv) > 3))
