@@ -33,6 +33,7 @@ _COMMANDS: Final[Mapping[str, str]] = {
     "status": "Show the cluster and each broker.",
     "top": "The same, live: rates, lag, what happens and why.",
     "explain": "Say why: who leads, who is in sync, where a record is, why a group is behind.",
+    "chaos": "Kill, stop, cut off, slow down or fill up a process of `yak up`, for a while.",
     "log": "Read an operation log, one line an operation.",
     "bench": "Measure the cluster: records a second, and milliseconds.",
     "verify": "Prove that files, or the replicas of a cluster, are whole and agree.",

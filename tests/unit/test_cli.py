@@ -261,7 +261,7 @@ def test_yak_alone_shows_its_help(
 
 
 #: Of the commands whose examples are long lines by nature.
-_WIDE = ("produce", "consume", "broker", "doctor", "completion", *cli.TEXTBOOK)
+_WIDE = ("produce", "consume", "broker", "doctor", "completion", "chaos", "up", *cli.TEXTBOOK)
 
 
 @pytest.mark.parametrize("name", _WIDE)

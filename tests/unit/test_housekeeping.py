@@ -148,7 +148,9 @@ async def test_one_at_a_time_and_the_next_covers_what_came_meanwhile() -> None:
 
 
 @pytest.mark.asyncio
-@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE])
+@pytest.mark.parametrize(
+    "code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE]
+)
 async def test_a_full_disk_is_waited_out(code: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(housekeeping, "AGAIN_S", 0.05)
     house = House(checkpoint_operations=40)

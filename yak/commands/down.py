@@ -4,7 +4,7 @@
     stopped: broker-1, broker-2, broker-3 and yak-zk
 
 Brokers first, then yak-zk, each in order; one that does not end is killed, and that is said.
-Nothing is deleted.
+Before them a `yak chaos` is ended, and what it did undone.  Nothing is deleted.
 
 Not here: how the end of a process is waited for (local/pids.py).
 """
@@ -17,7 +17,9 @@ import click
 
 from yak.commands.options import examples, option_json
 from yak.commands.output import echo_json, listed
+from yak.explain.faults import undone
 from yak.local import note
+from yak.local.chaos import end_all
 from yak.local.cluster import stop
 
 
@@ -39,6 +41,7 @@ from yak.local.cluster import stop
 def down(*, data_dir: Path | None, as_json: bool) -> None:
     """Stop the cluster that `yak up` started; its data stays."""
     directory = data_dir or note.nearest() or Path(note.DEFAULT_DIRECTORY)
+    ended = end_all(directory)
     done = stop(directory)
     if done is None:
         raise click.ClickException(
@@ -48,6 +51,8 @@ def down(*, data_dir: Path | None, as_json: bool) -> None:
     if as_json:
         echo_json({"stopped": done.in_order, "killed": done.killed, "ended_before": done.before})
         return
+    for fault in ended:
+        click.echo(f"`{fault.command}` was ended: {undone(fault.kind, fault.members)}")
     if done.in_order:
         click.echo(f"stopped: {listed(done.in_order)}")
     if done.killed:

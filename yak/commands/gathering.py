@@ -33,7 +33,7 @@ from yak.core.state import State
 from yak.errors import Fatal, YakError
 from yak.explain.facts import Event, Facts, LogFacts, Seen, named
 from yak.explain.questions import Question
-from yak.local import note
+from yak.local import faults, note
 from yak.messages import GroupAnswer
 from yak.net.reports import ClusterReport, fetch_operation
 from yak.storage import checkpoint as checkpoints
@@ -133,6 +133,7 @@ def read_files(question: Question, given: Sequence[Path], gathered: Gathered) ->
             gathered.known |= set(document.brokers)
             gathered.sources.append(str(path))
             events += read_events(path)
+            events += read_events(faults.directory(path.parent))
     logs: list[LogFacts] = []
     for path in brokers:
         meta = _read_meta(path)

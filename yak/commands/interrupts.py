@@ -96,3 +96,9 @@ class Interrupts:
         self.asked = True
         if self._allowed:
             raise Interrupted
+
+
+def hang_up_is_an_end() -> None:
+    """A terminal that is closed ends what runs in front of it, as SIGTERM does; not under nohup."""
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))

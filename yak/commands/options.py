@@ -23,7 +23,7 @@ from click.shell_completion import CompletionItem
 
 from yak.config import DEFAULT_BOOTSTRAP, DEFAULT_ZK
 from yak.local import note
-from yak.model import MAX_INT, Address, is_topic_name, parse_address, parse_addresses
+from yak.model import MAX_INT, MAX_PORT, Address, is_topic_name, parse_address, parse_addresses
 from yak.version import VERSION
 
 _SIZE_UNITS: Final = {
@@ -177,6 +177,27 @@ class MetricsType(ParamType):
         except ValueError:
             self.fail(f"{text!r}: say a port as 9308, or HOST:PORT as 0.0.0.0:9308", param, ctx)
         return address if ":" in text else Address("", address.port)
+
+
+class PortsType(ParamType):
+    """`any`, the first of several in a row, or yak-zk's and each broker's with commas between."""
+
+    name = "any|port|port,…"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> list[int]:
+        if isinstance(value, list):
+            return value
+        parts = ["0"] if value == "any" else str(value).split(",")
+        if not all(p.isascii() and p.isdigit() and int(p) <= MAX_PORT for p in parts):
+            self.fail(
+                f"{value!r}: say any, or the first port, or yak-zk's and each broker's, as "
+                "2181,9092,9093,9094",
+                param,
+                ctx,
+            )
+        return [int(part) for part in parts]
 
 
 COUNT: Final = CountType()

@@ -20,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -29,6 +30,8 @@ from yak.errors import YakError
 from yak.explain.facts import Event
 from yak.explain.health import Health, Standing, health
 from yak.explain.sentences import said
+from yak.local import faults
+from yak.local.faults import Fault
 from yak.messages import CoordinatorStatus, GroupAnswer
 from yak.model import TopicPartition
 from yak.net.reports import ClusterReport
@@ -64,6 +67,7 @@ class Picture(msgspec.Struct, kw_only=True):
     error: no broker answers, and why.  zk_error: why yak-zk does not; "" also where it was not
     found at an address that nobody named.  leader_error: why topics and groups are not here.
     topics, groups: the first ones; so many more there are.
+    faults: of `yak chaos`, in force now; chaos: what it did last.
     """
 
     time: int
@@ -77,6 +81,8 @@ class Picture(msgspec.Struct, kw_only=True):
     more_topics: int = 0
     groups: dict[str, GroupAnswer] = {}
     more_groups: int = 0
+    faults: list[Fault] = []
+    chaos: list[Event] = []
 
     def health(self) -> Health:
         report = self.report
@@ -136,10 +142,11 @@ class Picture(msgspec.Struct, kw_only=True):
         return found
 
     def happened(self, most: int) -> list[tuple[int, str]]:
-        """(ms, sentence) of what yak-zk last decided and saw, oldest first."""
+        """(ms, sentence) of what yak-zk last decided and saw, and `yak chaos` did; oldest first."""
+        hurt = [(one.time, said(one)) for one in self.chaos]
         told = self.coordinator
         if told is None:
-            return []
+            return hurt[-most:]
         events = [Event(one.time, "yak-zk", one.event, one.fields) for one in told.events]
         since = events[0].time if events else self.time
         past = [
@@ -147,7 +154,11 @@ class Picture(msgspec.Struct, kw_only=True):
             for one in told.elections
             if one.time < since and one.leader is not None
         ]
-        return [*past, *((one.time, said(one)) for one in events)][-most:]
+        if past or events:  # what was done to it before is as old as what it has forgotten
+            oldest = min(time for time, _ in [*past, *((one.time, "") for one in events)])
+            hurt = [one for one in hurt if one[0] >= oldest]
+        found = [*past, *((one.time, said(one)) for one in events), *hurt]
+        return sorted(found, key=lambda one: one[0])[-most:]
 
 
 class Member(msgspec.Struct, kw_only=True, frozen=True):
@@ -212,17 +223,23 @@ class Sketch:
     """Takes one picture after the other.
 
     zk_named: the user named yak-zk's address, so that its silence is worth a word; it is, too,
-    once it has answered.
+    once it has answered.  home: the data directory of the cluster, where it is known and here.
     """
 
-    def __init__(self, admin: AsyncAdmin, zk: str, *, zk_named: bool) -> None:
+    def __init__(
+        self, admin: AsyncAdmin, zk: str, *, zk_named: bool, home: Path | None = None
+    ) -> None:
         self._admin = admin
         self._zk = zk
         self._zk_known = zk_named
+        self._home = home
 
     async def take(self) -> Picture:
         """Never raises for what does not answer."""
         picture = Picture(time=int(time.time() * 1000), at=time.monotonic())
+        if self._home is not None:
+            picture.faults = faults.in_force(self._home)
+            picture.chaos = faults.recent(self._home)
         await asyncio.gather(self._ask_brokers(picture), self._ask_zk(picture))
         told, report = picture.coordinator, picture.report
         if told is not None and report is not None:

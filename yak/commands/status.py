@@ -50,6 +50,7 @@ from yak.commands.picture import Picture, Sketch
 from yak.commands.running import run
 from yak.config import DEFAULT_ZK
 from yak.errors import RetriableError
+from yak.local import note
 from yak.messages import Finding
 from yak.net.reports import BrokerReport
 
@@ -103,7 +104,7 @@ async def _status(
     import asyncio
 
     async with AsyncAdmin(bootstrap, client="yak-status") as admin:
-        sketch = Sketch(admin, zk, zk_named=zk_named)
+        sketch = Sketch(admin, zk, zk_named=zk_named, home=note.home_of(bootstrap))
         while True:
             began = time.monotonic()
             picture = await sketch.take()
@@ -160,6 +161,7 @@ def as_dict(picture: Picture) -> dict[str, Any]:
         "more_topics": picture.more_topics,
         "more_groups": picture.more_groups,
         "leader_error": picture.leader_error or None,
+        "faults": picture.faults,
     }
 
 
@@ -187,6 +189,7 @@ def described(picture: Picture) -> str:
         f"cluster {report.cluster or '(none yet)'}  epoch {report.epoch}  {leads}  in sync: "
         + (", ".join(map(str, report.isr)) or "nobody"),
         sentence,
+        *(one.words(picture.time) for one in picture.faults),
     ]
     told = picture.coordinator
     if told is not None and told.elections:

@@ -32,6 +32,7 @@ from yak.commands.options import (
 )
 from yak.commands.picture import Picture, Rates, Sketch
 from yak.config import DEFAULT_ZK
+from yak.local import note
 from yak.net.loop_thread import LoopThread
 
 #: How soon a key or a new picture is noticed, in seconds.
@@ -101,7 +102,8 @@ class _Watcher:
     async def run(self) -> None:
         try:
             async with AsyncAdmin(self._bootstrap, client="yak-top", timeout_s=2.0) as admin:
-                sketch = Sketch(admin, self._zk, zk_named=self._zk_named)
+                home = note.home_of(self._bootstrap)
+                sketch = Sketch(admin, self._zk, zk_named=self._zk_named, home=home)
                 while True:
                     began = time.monotonic()
                     self.newest = await sketch.take()

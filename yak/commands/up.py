@@ -25,21 +25,20 @@ import errno
 import os
 import selectors
 import shutil
-import signal
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import click
 
 from yak.commands.confirm import confirmed
-from yak.commands.interrupts import Interrupted, Interrupts
+from yak.commands.interrupts import Interrupted, Interrupts, hang_up_is_an_end
 from yak.commands.options import (
     COUNT,
     FSYNC,
-    ParamType,
+    PortsType,
     examples,
     option_dry_run,
     option_yes,
@@ -48,7 +47,10 @@ from yak.commands.output import echo_json, listed, many
 from yak.commands.running import INTERRUPTED
 from yak.commands.screen import Screen
 from yak.errors import Fatal
-from yak.local import note
+from yak.explain.faults import undone
+from yak.local import faults, note
+from yak.local.again import start_missing
+from yak.local.chaos import end_all, mend
 from yak.local.cluster import (
     HOST,
     LocalCluster,
@@ -56,7 +58,6 @@ from yak.local.cluster import (
     Ports,
     brokers_in,
     kill,
-    start_missing,
     stop,
 )
 from yak.local.process import Process
@@ -66,29 +67,10 @@ from yak.model import MAX_PORT
 _BROKERS: Final = 3
 #: How often it is looked for lines to show, in seconds.
 _SHOW_EVERY_S: Final = 0.1
+#: Between the end of the last process and that of `yak down`.
+_DOWN_S: Final = 2.0
 #: The pipe's reader has left; the terminal was closed.
 _NOBODY_LOOKS: Final = frozenset({errno.EPIPE, errno.EIO})
-
-
-class PortsType(ParamType):
-    """`any`, the first of several in a row, or yak-zk's and each broker's with commas between."""
-
-    name = "any|port|port,…"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> list[int]:
-        if isinstance(value, list):
-            return value
-        parts = ["0"] if value == "any" else str(value).split(",")
-        if not all(p.isascii() and p.isdigit() and int(p) <= MAX_PORT for p in parts):
-            self.fail(
-                f"{value!r}: say any, or the first port, or yak-zk's and each broker's, as "
-                "2181,9092,9093,9094",
-                param,
-                ctx,
-            )
-        return [int(part) for part in parts]
 
 
 @click.command(
@@ -99,6 +81,7 @@ class PortsType(ParamType):
         "yak up -n 1 --ports any         one broker, on any free port",
         "yak up --data-dir /tmp/y --ports 19000   yak-zk on 19000, brokers from 19001",
         "yak up --host 0.0.0.0           in a container, for clients outside",
+        "yak up --chaos                  for yak chaos cut and slow",
         "yak up --fresh                  without what an earlier cluster left; asks",
     ),
 )
@@ -138,6 +121,11 @@ class PortsType(ParamType):
     show_default=True,
     help="When logs are forced to disk, as yak-broker's.",
 )
+@click.option(
+    "--chaos",
+    is_flag=True,
+    help="Doors between the processes, so that `yak chaos cut` and `slow` can shut them.",
+)
 @click.option("-q", "--quiet", is_flag=True, help="Do not show what the processes say.")
 @click.option("--json", "as_json", is_flag=True, help="With --detach: print yak.json.")
 @option_yes
@@ -151,6 +139,7 @@ def up(
     detach: bool,
     fresh: bool,
     fsync: str,
+    chaos: bool,
     quiet: bool,
     as_json: bool,
     yes: bool,
@@ -166,6 +155,8 @@ def up(
         raise click.UsageError("--dry-run is for --fresh: nothing else deletes anything")
     if (yes or dry_run) and not fresh:
         raise click.UsageError("--yes is for --fresh: nothing else is asked")
+    if chaos and host != HOST:
+        raise click.UsageError("--chaos is for a cluster of this machine alone: without --host")
     with ExitStack() as starting:
         starting.enter_context(note.starting(data_dir))
         started = _complete(data_dir)
@@ -178,18 +169,12 @@ def up(
         if len(ids) == 1:
             options.zk += ["--min-insync-replicas", "1"]
         where = dataclasses.replace(_ports(ports, ids), host=host)
-        cluster = LocalCluster(data_dir, ids, where, options)
+        cluster = LocalCluster(data_dir, ids, where, options, with_doors=chaos)
         with Interrupts() as interrupts:
-            _hang_up_is_an_end()
+            hang_up_is_an_end()
             return _run(
                 cluster, interrupts, starting.close, detach=detach, shows=not quiet, as_json=as_json
             )
-
-
-def _hang_up_is_an_end() -> None:
-    """A terminal that is closed ends what runs in front of it; not under nohup."""
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
 
 
 # -- what is there ---------------------------------------------------------------------------------
@@ -208,8 +193,11 @@ def _complete(data_dir: Path) -> int | None:
         )
         note.remove(data_dir)
         return None
-    who = listed([f"{one.name} (pid {one.pid})" for one in alive])
-    if len(alive) == len(found.members):
+    for fault in mend(data_dir):
+        _say(f"left by a killed `{fault.command}`: {undone(fault.kind, fault.members)}")
+    found = note.read(data_dir) or found
+    who = listed([f"{one.name} (pid {one.pid})" for one in found.alive])
+    if all(one.process.alive for one in found.all):
         raise Fatal(
             f"a cluster runs in {data_dir} already: {who}; use it (every command finds it), or "
             "stop it with `yak down`"
@@ -223,6 +211,7 @@ def _complete(data_dir: Path) -> int | None:
 def _clear(data_dir: Path, *, yes: bool, dry_run: bool) -> bool:
     """Delete an earlier cluster; whether to go on."""
     old = [data_dir / "zookeeper", *sorted(data_dir.glob("broker-*"))]
+    told = faults.directory(data_dir)
     there = [path for path in old if (path / "meta.json").is_file()]
     if not there:
         return not dry_run
@@ -232,6 +221,7 @@ def _clear(data_dir: Path, *, yes: bool, dry_run: bool) -> bool:
         return False
     for path in there:
         shutil.rmtree(path)
+    shutil.rmtree(told, ignore_errors=True)  # what was done to that cluster
     return True
 
 
@@ -304,6 +294,7 @@ def _run(
         if e.errno not in _NOBODY_LOOKS:
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what Python still holds goes there
+        end_all(cluster.data_dir)
         cluster.stop()
         return 0
     finally:
@@ -313,7 +304,7 @@ def _run(
 def _watch(cluster: LocalCluster, interrupts: Interrupts, screen: Screen, *, shows: bool) -> int:
     """Show what they say, until it is enough, or until none is left."""
     with selectors.DefaultSelector() as selector:
-        for process in cluster.processes.values():
+        for process in cluster.all_processes:
             selector.register(process.stdout, selectors.EVENT_READ, process)
         while not interrupts.asked and (selector.get_map() or _lives(cluster)):
             for key, _ in selector.select(_SHOW_EVERY_S):
@@ -321,14 +312,15 @@ def _watch(cluster: LocalCluster, interrupts: Interrupts, screen: Screen, *, sho
                     selector.unregister(key.fd)
                     key.data.wait()
                     if key.data.code != 0:
-                        _say(_lost(key.data))
+                        _say(_lost(cluster, key.data))
             if shows:
                 screen.show()
-    if not interrupts.asked and note.read(cluster.data_dir) is None:
+    if not interrupts.asked and _is_down(cluster):
         _say("stopped by `yak down`")
         return 0
     _say("stopping: brokers first, then yak-zk; Ctrl-C again kills them")
     try:
+        end_all(cluster.data_dir)
         done = stop(cluster.data_dir)
     except KeyboardInterrupt:
         kill(cluster.data_dir)
@@ -342,17 +334,28 @@ def _watch(cluster: LocalCluster, interrupts: Interrupts, screen: Screen, *, sho
     return 0 if interrupts.asked else 1
 
 
+def _is_down(cluster: LocalCluster) -> bool:
+    """Whether `yak down` stopped it, which removes yak.json once the last one has ended."""
+    deadline = time.monotonic() + _DOWN_S
+    while note.read(cluster.data_dir) is not None:
+        if cluster.processes[note.ZK].code != 0 or time.monotonic() > deadline:
+            return False
+        time.sleep(_SHOW_EVERY_S)
+    return True
+
+
 def _lives(cluster: LocalCluster) -> bool:
     """Whether something runs that another `yak up` started again."""
     found = note.read(cluster.data_dir)
     return found is not None and bool(found.alive)
 
 
-def _lost(process: Process) -> str:
-    return (
-        f"{process.name} has ended: {process.words()}; the others go on, and `yak up` in another "
-        "terminal starts it again"
-    )
+def _lost(cluster: LocalCluster, process: Process) -> str:
+    ended = f"{process.name} has ended: {process.words()}"
+    for fault in faults.now(cluster.data_dir):
+        if fault.kind == "kill" and fault.victim == process.id:
+            return f"{ended}, by `{fault.command}`, which starts it again"
+    return f"{ended}; the others go on, and `yak up` in another terminal starts it again"
 
 
 def _ready(cluster: LocalCluster, seconds: float, *, detach: bool) -> str:
@@ -363,6 +366,8 @@ def _ready(cluster: LocalCluster, seconds: float, *, detach: bool) -> str:
         lines.append(
             "  one broker acknowledges alone (--min-insync-replicas 1): its disk is all there is"
         )
+    if cluster.doors is not None:
+        lines.append("  there are doors between them, for `yak chaos cut` and `yak chaos slow`")
     lines += [f"  brokers  {cluster.bootstrap}", f"  yak-zk   {cluster.zk}"]
     if note.nearest() == cluster.data_dir:
         lines.append("  try      echo hello | yak produce greetings")

@@ -56,6 +56,8 @@ def view(
     """
     level, sentence = picture.health()
     parts: list[RenderableType] = [_head(picture, last), Text(sentence, style=_COLOURS[level])]
+    parts += [Text(one.words(picture.time), style="magenta") for one in picture.faults]
+    height -= len(picture.faults)
     shown = picture if picture.report is not None else last
     if shown is not None and shown.report is not None:
         brokers = _brokers(shown)

@@ -48,6 +48,10 @@ class Event(NamedTuple):
         named = self.fields.get("broker")
         return named if isinstance(named, int) else self.teller
 
+    def hurts(self, *members: int | None) -> bool:
+        """Whether it is a fault of `yak chaos`, or its end, at one of these; 0 is yak-zk."""
+        return self.process == "chaos" and bool({*self.fields.get("members", ())} & {*members})
+
     @property
     def teller(self) -> int | None:
         """The broker that tells it; None for yak-zk."""

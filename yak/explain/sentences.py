@@ -12,13 +12,18 @@ Not here: what an event follows from (why_leader.py).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
+from yak.explain import faults
 from yak.explain.facts import Event, counted, named
 
 
 def said(event: Event) -> str:
     """The sentence, without its time."""
+    if event.process == "chaos":
+        with suppress(KeyError, TypeError, ValueError):  # another version's fields
+            return faults.told(event.event, event.fields)
     words = (_OF_ZK if event.process == "yak-zk" else _OF_BROKER).get(event.event)
     if words is not None:
         try:

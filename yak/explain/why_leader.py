@@ -185,6 +185,7 @@ def _before(facts: Facts, since: int, term: Term, told: Sequence[Term]) -> list[
     last_of: dict[tuple[str, str], Event] = {}
     for event in facts.events:
         concerns = event.event in _ALL or (event.event in _ENDS and event.broker == old)
+        concerns = concerns or event.hurts(old, 0)
         # The elected one's own process writes a moment later, by another clock perhaps.
         if concerns and since < event.time <= term.time:
             last_of[event.process, event.event] = event
@@ -288,6 +289,8 @@ def explain_isr(facts: Facts) -> Explanation:
         chain += [_decision(one) for one in terms(facts)[-CHANGES:]]
     names = ("died", "left", "not_whole", "joined", "isr_proposed", "isr_refused", "storage_failed")
     chain += [cause_of(event) for event in facts.of(*names) if event.time >= since]
+    hurt = facts.of("fault", "fault_ended", process="chaos")
+    chain += [cause_of(event) for event in hurt if event.time >= since][-CHANGES:]
     outside = [one for one in now.brokers if one not in now.isr]
     parts = [
         f"{named(now.isr)} {are(now.isr)} in sync in epoch {now.epoch}, "

@@ -8,9 +8,12 @@
     ready.py     all in sync, and a record has gone round
     follow.py    what its processes say, as it comes
     acked.py     proof that nothing acknowledged was lost
-    relay.py     doors between processes, by which two are cut apart
+    doors.py     doors between processes, by which two are cut apart; relay.py keeps them
+    again.py     what ended is started again, as it was
     cluster.py   all of it: start, kill, pause, restart, stop
+    faults.py    what is done to a cluster just now, noted so that it can be undone
+    chaos.py     doing it, and undoing it
 
-`yak up`, `yak down` and the pytest plugin are made of it.  It starts the commands that a user
-would start, and knows nothing that they do not say.
+`yak up`, `yak down`, `yak chaos` and the pytest plugin are made of it.  It starts the commands that
+a user would start, and knows nothing that they do not say.
 """

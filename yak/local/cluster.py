@@ -23,26 +23,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
 from yak import messages as m
 from yak.errors import Fatal
-from yak.local import doors, note, pids
+from yak.local import doors, faults, note, pids
 from yak.local.doors import Doors
 from yak.local.follow import Follower
 from yak.local.note import RELAY, ZK, Member, Note, name_of
 from yak.local.ports import Reserved
-from yak.local.process import Process, command, wait_listening
-from yak.local.ready import Standing, round_trip, wait_in_sync
-from yak.model import Address, parse_address
+from yak.local.process import LISTEN_LIMIT_S, Process, command, wait_listening
+from yak.local.ready import READY_LIMIT_S, Standing, round_trip, wait_in_sync
+from yak.model import Address
 
 HOST: Final = "127.0.0.1"
 #: All addresses of the machine; it is reached by any of them.
 EVERYWHERE: Final = "0.0.0.0"  # noqa: S104 -- it is recognised here, and chosen by the user
-#: A process on a machine that does other things too.
-LISTEN_LIMIT_S: Final = 30.0
-#: From the last one that listens to all in sync: a broker may have to catch up.
-READY_LIMIT_S: Final = 60.0
 #: An orderly end: answers that are due, a last sync.
 STOP_GRACE_S: Final = 15.0
 _ZK_PORT: Final = 2181
@@ -137,8 +131,9 @@ class LocalCluster:
     def follower(self) -> Follower:
         """What they all say from now on."""
         members = (ZK, *self.ids)
+        told = {name_of(one): self.directory(one) / "events.jsonl" for one in members}
         return Follower(
-            {name_of(one): self.directory(one) / "events.jsonl" for one in members},
+            {**told, faults.PROCESS: faults.events(self.data_dir)},
             {name_of(one): self.log(one) for one in members},
         )
 
@@ -284,17 +279,18 @@ class LocalCluster:
 
     def kill_all(self) -> None:
         """Nothing is left running, and no yak.json says that something is."""
-        for process in self._all:
+        for process in self.all_processes:
             process.kill()
         note.remove(self.data_dir)
         self._let_go()
 
     @property
-    def _all(self) -> list[Process]:
+    def all_processes(self) -> list[Process]:
+        """The relay too, if there is one."""
         return [*self.processes.values(), *([self.relay] if self.relay is not None else [])]
 
     def _let_go(self) -> None:
-        for process in self._all:
+        for process in self.all_processes:
             process.close()
         for reserved in self._reserved.values():
             reserved.close()
@@ -352,45 +348,6 @@ def kill(data_dir: Path) -> None:
     if found is not None:
         pids.kill([one.process for one in found.all])
         note.remove(data_dir)
-
-
-def start_missing(data_dir: Path, found: Note) -> list[str]:
-    """Start again the processes of a running cluster that have ended; their names."""
-    begun = start_again(data_dir, found, [one.id for one in found.all])
-    brokers = {one.id: parse_address(one.address) for one in found.members if one.id != ZK}
-
-    def check() -> None:
-        for process in begun:
-            if process.code is not None:
-                raise Fatal(f"{process.name} ended: {process.words()}")
-
-    with Standing(brokers) as standing:
-        word = wait_in_sync(standing, list(brokers), READY_LIMIT_S, check)
-    round_trip(brokers[word.broker])
-    return [process.name for process in begun]
-
-
-def start_again(data_dir: Path, found: Note, ids: Collection[int]) -> list[Process]:
-    """Those of them that have ended, as they were started before; they listen when this returns.
-
-    `found` and yak.json say so.  Only for who holds note.starting.
-    """
-    begun = {}
-    for one in found.all:
-        if one.id in ids and not one.process.alive:
-            begun[one.id] = Process(one.name, one.argv, Path(one.log), env=one.env)
-    found.members = [_anew(one, begun.get(one.id)) for one in found.members]
-    if found.relay is not None:
-        found.relay = _anew(found.relay, begun.get(RELAY))
-    note.write(data_dir, found)
-    wait_listening(begun.values(), LISTEN_LIMIT_S)
-    return list(begun.values())
-
-
-def _anew(member: Member, process: Process | None) -> Member:
-    if process is None:
-        return member
-    return msgspec.structs.replace(member, pid=process.id.pid, born=process.id.born)
 
 
 def brokers_in(data_dir: Path) -> list[int]:

@@ -65,6 +65,24 @@ def born(pid: int) -> str:
     return ""
 
 
+def stopped(pid: int) -> bool:
+    """Whether it was sent SIGSTOP, and no SIGCONT since."""
+    if sys.platform == "linux":
+        with suppress(OSError):
+            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+        return False
+    with suppress(OSError, subprocess.SubprocessError):
+        said = subprocess.run(  # noqa: S603 -- no word of it is anybody else's
+            ["ps", "-o", "stat=", "-p", str(pid)],  # noqa: S607 -- the system's own
+            capture_output=True,
+            text=True,
+            timeout=_PS_S,
+            check=False,
+        )
+        return said.stdout.startswith("T")
+    return False
+
+
 def end(processes: Sequence[Pid], grace_s: float) -> list[Pid]:
     """Ask them all to end, and wait; returns those that had to be killed."""
     return _await_ends(processes, signal.SIGTERM, grace_s)

@@ -24,6 +24,8 @@ from typing import Final
 from yak.errors import Fatal
 from yak.local.pids import Pid, born
 
+#: A process on a machine that does other things too.
+LISTEN_LIMIT_S: Final = 30.0
 _LISTENING: Final = b"listening on "
 _SETTING: Final = "YAK_"
 #: Of a process that said no `error:`, so many lines are shown.

@@ -23,6 +23,8 @@ from yak.model import Address
 
 #: The topic of the record that goes round.
 TOPIC: Final = "__yak-up"
+#: From the last one that listens to all in sync: a broker may have to catch up.
+READY_LIMIT_S: Final = 60.0
 #: How often brokers are asked how they stand.
 LOOK_EVERY_S: Final = 0.01
 #: A broker that says nothing for so long is asked again later.

@@ -36,8 +36,9 @@ Buffer: TypeAlias = bytes | memoryview
 
 T = TypeVar("T")
 
-#: No room, or no file descriptor: time may help, and nothing that was written is in doubt.
-SHORTAGES: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE})
+#: No room on the disk, of a quota or below a limit of a file's size (`ulimit -f`), or no file
+#: descriptor: time may help, and nothing that was written is in doubt.
+SHORTAGES: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE})
 #: Files that are held open at a time.  Ten thousand partitions do not need ten thousand
 #: descriptors; this many fit below the usual soft limit of 1024 beside the connections.
 MAX_OPEN_FILES: Final = 512

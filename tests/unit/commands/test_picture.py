@@ -12,6 +12,7 @@ from yak import messages as m
 from yak.commands import picture as pictures
 from yak.commands.picture import Picture, Rates, Sketch, TopicNow
 from yak.errors import RetriableError
+from yak.explain.facts import Event
 
 
 class _Admin:
@@ -145,3 +146,15 @@ def test_rates_come_of_two_pictures() -> None:
     assert rates.of("orders") == 50.0
     rates.take(a_picture(at=104.0, end=20, groups={"billing": a_group(acked=53)}))
     assert (rates.of("orders"), rates.of("orders", "billing")) == (0.0, 0.0)
+
+
+def test_what_was_done_on_purpose_stands_among_what_happened() -> None:
+    before = a_picture()
+    first, last = before.happened(100)[0][0], before.happened(100)[-1][0]
+    kill = {"kind": "kill", "members": [1], "command": "yak chaos kill", "for_ms": 5000}
+    times = (first - 1, first + 1, last + 1)
+    hurt = [Event(time, "chaos", "fault", kill) for time in times]
+    happened = a_picture(chaos=hurt).happened(100)
+    assert len(happened) == len(before.happened(100)) + 2, "what is older than all else is left out"
+    assert happened == sorted(happened, key=lambda one: one[0])
+    assert happened[-1] == (last + 1, "broker 1 was killed by `yak chaos kill`, for 5 s")

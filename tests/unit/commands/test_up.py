@@ -8,7 +8,8 @@ from typing import Any
 import click
 import pytest
 
-from yak.commands.up import PortsType, _ids, _ports
+from yak.commands.options import PortsType
+from yak.commands.up import _ids, _ports
 from yak.local.cluster import Ports
 
 

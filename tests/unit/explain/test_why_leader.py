@@ -74,6 +74,22 @@ def test_what_others_do_meanwhile_is_not_told() -> None:
     assert len(whats(answer, "disconnected")) == 1
 
 
+def test_what_was_done_to_it_on_purpose_is_told() -> None:
+    kill = {"kind": "kill", "command": "yak chaos kill-leader", "for_ms": 5000}
+    hurt = [
+        event("chaos", "fault", 4900, members=[3], **kill),
+        event("chaos", "fault", 4998, members=[1], **kill),
+        event("chaos", "fault_ended", 9000, members=[1], **kill),
+    ]
+    answer = told(LEADER, the_log(), events=sorted([*EVENTS, *hurt], key=lambda one: one.time))
+    assert whats(answer, "fault") == ["broker 1 was killed by `yak chaos kill-leader`, for 5 s"], (
+        "and what was done to others is not"
+    )
+    answer = told(ISR, the_log(), events=sorted([*EVENTS, *hurt], key=lambda one: one.time))
+    assert len(whats(answer, "fault")) == 2
+    assert whats(answer, "fault_ended") == ["broker 1 was started again"]
+
+
 def test_nobody_leads() -> None:
     why = "leader 2 is gone: silent; no in-sync broker is electable"
     gone = event("yak-zk", "vacated", 9000, epoch=2, leader=None, isr=[2, 3], reason=why)

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 
-from yak.local.pids import Pid, born, end, kill
+from yak.local.pids import Pid, born, end, kill, stopped
 
 
 def a_process(code: str) -> tuple[subprocess.Popen[str], Pid]:
@@ -61,3 +61,17 @@ def test_another_process_of_that_pid_is_left_alone() -> None:
     assert there.alive
     process.kill()
     process.wait()
+
+
+def test_whether_it_is_stopped() -> None:
+    process, there = a_process("")
+    assert not stopped(there.pid)
+    process.send_signal(signal.SIGSTOP)
+    os.waitid(os.P_PID, there.pid, os.WSTOPPED)
+    assert stopped(there.pid)
+    process.send_signal(signal.SIGCONT)
+    os.waitid(os.P_PID, there.pid, os.WCONTINUED)
+    assert not stopped(there.pid)
+    kill([there])
+    process.wait()
+    assert not stopped(there.pid)
