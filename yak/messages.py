@@ -280,7 +280,8 @@ class Replicate(Request, tag="replicate", kw_only=True):
 class Copy(Request, tag="copy", kw_only=True):
     """The next piece of a full copy of the checkpoint at `index`, which a `follow` was offered.
 
-    file: topic, partition and first offset; left out, the checkpoint itself.
+    file: topic, partition and first offset; left out, the checkpoint itself.  files: how many
+    files the answer may be of; the others are those that come next in the checkpoint.
     """
 
     broker: Id
@@ -289,6 +290,7 @@ class Copy(Request, tag="copy", kw_only=True):
     file: tuple[str, Index, Index] | UnsetType = UNSET
     position: Index
     max_bytes: Count = MIB
+    files: Count = 1
 
 
 TopicRequest: TypeAlias = CreateTopic | DeleteTopic | CreatePartitions | AlterTopic | Trim
@@ -540,7 +542,7 @@ class FollowAnswer(Answer, kw_only=True):
 
 
 class CopyAnswer(Answer, kw_only=True):
-    """The body is the piece; crc: CRC-32C of it."""
+    """The body is the piece, and whole files that come next; crc: CRC-32C of it."""
 
     epoch: int
     index: int

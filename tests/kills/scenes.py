@@ -44,6 +44,7 @@ FIRST, SECOND = CHECKPOINTS
 HAD: Final = 20
 #: Of a copy: small, so that a file takes several.
 PIECE_BYTES: Final = 400
+PIECE_FILES: Final = 3
 #: What a start that found damage keeps besides.
 DAMAGED: Final = "damaged"
 
@@ -312,7 +313,7 @@ def _copies(leader: _Leader) -> tuple[Callable[[str, Reached], None], Callable[[
         incoming = Incoming(life.disk, life.path)
         incoming.begin(outgoing.offer)
         while (wanted := incoming.wanted()) is not None:
-            incoming.take(outgoing.read(*wanted, PIECE_BYTES))
+            incoming.take(outgoing.read(*wanted, PIECE_BYTES, PIECE_FILES))
         for step in incoming.syncs():
             step()
         incoming.install()

@@ -94,7 +94,10 @@ class Pair:
 
 
 @pytest.mark.asyncio
-async def test_piece_after_piece_until_all_is_there_and_durable() -> None:
+async def test_piece_after_piece_until_all_is_there_and_durable(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(copying, "PIECE_FILES", 1)
     pair = Pair()
     pair.begin()
     await pair.until(pair.done)
@@ -106,7 +109,36 @@ async def test_piece_after_piece_until_all_is_there_and_durable() -> None:
 
 
 @pytest.mark.asyncio
-async def test_one_piece_is_asked_for_at_a_time() -> None:
+async def test_small_files_come_together() -> None:
+    """The checkpoint, then all that it names."""
+    pair = Pair()
+    pair.begin()
+    await pair.until(pair.done)
+    assert len(pair.asked) == 2
+    pair.check_installed()
+
+
+@pytest.mark.asyncio
+async def test_a_leader_gives_no_more_files_than_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever it is asked for: nobody else is answered while it reads them."""
+    pair = Pair()
+    pair.held = True
+    pair.begin()
+    pair.deliver()
+    (asked,) = pair.asked[1:]
+    monkeypatch.setattr(copying, "PIECE_FILES", 2)
+    two = pair.giving.piece(e.SendCopy(CONN, asked))[1]
+    monkeypatch.setattr(copying, "PIECE_FILES", 1)
+    one = pair.giving.piece(e.SendCopy(CONN, asked))[1]
+    assert two.startswith(one)
+    assert isinstance(asked.file, tuple)
+    three = pair.leader.store.outgoing().read(asked.file, 0, 10**6, 3)
+    assert len(one) < len(two) < len(three)
+
+
+@pytest.mark.asyncio
+async def test_one_piece_is_asked_for_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(copying, "PIECE_FILES", 1)
     pair = Pair()
     pair.held = True
     pair.begin()
@@ -116,9 +148,10 @@ async def test_one_piece_is_asked_for_at_a_time() -> None:
 
 
 @pytest.mark.asyncio
-async def test_over_another_link_it_goes_on_where_it_was_and_the_old_ones_piece_is_dropped() -> (
-    None
-):
+async def test_over_another_link_it_goes_on_where_it_was_and_the_old_ones_piece_is_dropped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(copying, "PIECE_FILES", 1)
     pair = Pair()
     pair.held = True
     pair.begin()

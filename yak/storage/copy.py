@@ -11,6 +11,8 @@ Rules:
   are read in the trash, and of those that grew only what it names.
 * A piece of a file is whole operations; their crcs, offsets and indexes are proved as they are
   read, so that damage does not spread.
+* What follows a file's last piece is whole files, in the checkpoint's order: both sides know it,
+  and how long each is.  One that cannot be read is left out, and refused when it is asked for.
 * `incoming/` counts for nothing, whatever lies in it; `installing/` is complete and durable.  The
   rename between the two is the one step in which the follower's files become others.
 * The log begins with the operation after the checkpoint, and holds nothing yet.
@@ -22,6 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import islice, pairwise
 from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
@@ -68,16 +71,36 @@ class Outgoing:
             for row in self._checkpoint.partitions
             for one in row.segments
         }
+        self._next = dict(pairwise(self._sizes))
         self.offer = Offer(self._checkpoint.index, len(self._data), ops.crc_of(self._data))
 
-    def read(self, file: File, position: int, max_bytes: int) -> bytes:
+    def read(self, file: File, position: int, max_bytes: int, files: int = 1) -> bytes:
         """What follows `position`: at most `max_bytes`, but one operation at least.
 
-        Raises StorageError where there is nothing of that name, or where the disk does not give
-        what was written.
+        Of at most `files` files.  Raises StorageError where there is nothing of that name, or
+        where the disk does not give what was written.
         """
         if file is None:
             return self._data[position : position + max_bytes]
+        found = [self._read_one(file, position, max_bytes)]
+        left = max_bytes - len(found[0])
+        if position + len(found[0]) == self._sizes[file]:
+            for after in islice(self._after(file), files - 1):
+                left -= self._sizes[after]
+                if left < 0:
+                    break
+                try:
+                    found.append(self._read_one(after, 0, self._sizes[after]))
+                except StorageError:
+                    break
+        return b"".join(found)
+
+    def _after(self, file: tuple[str, int, int]) -> Iterator[tuple[str, int, int]]:
+        while (after := self._next.get(file)) is not None:
+            yield after
+            file = after
+
+    def _read_one(self, file: tuple[str, int, int], position: int, max_bytes: int) -> bytes:
         size = self._sizes.get(file)
         if size is None or not position < size:
             raise StorageError(f"the checkpoint has nothing of {file} at {position}")
@@ -143,15 +166,21 @@ class Incoming:
 
     def take(self, data: Buffer) -> None:
         """What was asked for.  Raises OSError; StorageError where it cannot be right."""
-        if not data or self._position + len(data) > self._size:
-            raise StorageError(f"{len(data)} bytes of {self._file} at {self._position}")
-        if self._file is None:
-            self._data += bytes(data)
-        else:
-            self._append(data)
-        self._position += len(data)
-        if self._position == self._size:
-            self._next_file()
+        rest = memoryview(data)
+        while True:
+            left = self._size - self._position
+            here, rest = rest[:left], rest[left:]
+            if not here or (self._file is None and rest):
+                raise StorageError(f"{len(data)} bytes of {self._file} at {self._position}")
+            if self._file is None:
+                self._data += here
+            else:
+                self._append(here)
+            self._position += len(here)
+            if self._position == self._size:
+                self._next_file()
+            if not rest:
+                return
 
     def _append(self, data: Buffer) -> None:
         path = self._files[-1]

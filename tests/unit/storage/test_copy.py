@@ -25,6 +25,8 @@ AT, BEGUN, END = 75, 80, 110
 HAD = 20
 HISTORY = annals(END, seed=SEED)
 PIECE = 400
+#: In a piece, with those that follow the one that was asked for.
+FILES = 3
 
 
 def a_leader() -> Life:
@@ -46,13 +48,19 @@ def a_follower() -> MemoryDisk:
     return life.disk
 
 
-def fill(outgoing: Outgoing, incoming: Incoming, pieces: int = 10**6, size: int = PIECE) -> int:
+def fill(
+    outgoing: Outgoing,
+    incoming: Incoming,
+    pieces: int = 10**6,
+    size: int = PIECE,
+    files: int = FILES,
+) -> int:
     """Piece after piece; how many were needed."""
     for number in range(pieces):
         wanted = incoming.wanted()
         if wanted is None:
             return number
-        incoming.take(outgoing.read(*wanted, size))
+        incoming.take(outgoing.read(*wanted, size, files))
     return pieces
 
 
@@ -85,14 +93,15 @@ def check_filled(disk: MemoryDisk, boot: str = "boot") -> None:
 # -- Whole -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("size", [1, 100, 10**6])
-def test_what_arrives_is_what_the_leader_had_at_its_checkpoint(size: int) -> None:
+@pytest.mark.parametrize("files", [1, 2, 10**6])
+@pytest.mark.parametrize("size", [1, 100, 1000, 10**6])
+def test_what_arrives_is_what_the_leader_had_at_its_checkpoint(size: int, files: int) -> None:
     leader, disk = a_leader(), a_follower()
     outgoing = leader.store.outgoing()
     assert outgoing.offer.at == AT
     incoming = Incoming(disk, "/data")
     incoming.begin(outgoing.offer)
-    fill(outgoing, incoming, size=size)
+    fill(outgoing, incoming, size=size, files=files)
     assert incoming.wanted() is None
     for step in incoming.syncs():
         step()
@@ -119,6 +128,32 @@ def test_it_is_the_checkpoint_as_it_was_though_the_leader_goes_on() -> None:
         step()
     incoming.install()
     check_filled(disk)
+
+
+def test_a_piece_ends_its_file_before_it_goes_on_and_keeps_to_both_limits() -> None:
+    leader = a_leader()
+    outgoing, sizes = leader.store.outgoing(), sizes_of(leader)
+    files = list(sizes)
+    assert len(files) > FILES
+    first, second, third = files[:3]
+    together = sizes[first] + sizes[second]
+    whole = [outgoing.read(file, 0, sizes[file]) for file in files]
+    assert [len(one) for one in whole] == list(sizes.values())
+    assert outgoing.read(first, 0, 10**6) == whole[0], "whoever does not ask for more gets one"
+    assert outgoing.read(first, 0, 10**6, 2) == b"".join(whole[:2])
+    assert outgoing.read(first, 0, 10**6, FILES) == b"".join(whole[:FILES])
+    assert outgoing.read(first, 0, together, FILES) == b"".join(whole[:2])
+    assert outgoing.read(first, 0, together - 1, FILES) == whole[0], "the others come whole"
+    assert outgoing.read(first, 0, sizes[first] - 1, FILES) == outgoing.read(
+        first, 0, sizes[first] - 1
+    )
+    assert outgoing.read(files[-2], 0, 10**6, FILES) == b"".join(whole[-2:])
+    assert outgoing.read(third, 0, 10**6, 10**6) == b"".join(whole[2:])
+
+
+def sizes_of(leader: Life) -> dict[tuple[str, int, int], int]:
+    """The files that its checkpoint names, in that order."""
+    return leader.store.outgoing()._sizes
 
 
 def test_more_files_than_it_pays_to_name_are_synced_with_all(
@@ -183,6 +218,41 @@ def test_a_leaders_damaged_file_is_never_handed_out() -> None:
             assert f"{topic}/{partition} cannot be copied" in raised.value.message
             disk.flip(path, position + at, 1)
         assert outgoing.read(file, position, PIECE) == data
+
+
+def test_a_damaged_file_after_the_one_that_was_asked_for_is_left_out_until_it_is_asked_for() -> (
+    None
+):
+    """All before it arrives; then the leader is told, as it is of one that was asked for."""
+    leader, disk = a_leader(), a_follower()
+    assert isinstance(leader.disk, MemoryDisk)
+    files = list(sizes_of(leader))
+    damaged = files[len(files) // 2]
+    leader.disk.flip(place(leader, damaged), 3)
+    outgoing, incoming = leader.store.outgoing(), Incoming(disk, "/data")
+    incoming.begin(outgoing.offer)
+    with pytest.raises(StorageError) as raised:
+        fill(outgoing, incoming, size=10**6, files=10**6)
+    assert raised.value.damaged
+    assert incoming.wanted() == (damaged, 0)
+    leader.disk.flip(place(leader, damaged), 3)
+    assert fill(outgoing, incoming, size=10**6, files=10**6) == 1
+    for step in incoming.syncs():
+        step()
+    incoming.install()
+    check_filled(disk)
+
+
+def test_what_comes_after_the_last_file_is_not_taken() -> None:
+    leader = a_leader()
+    outgoing, incoming = leader.store.outgoing(), Incoming(a_follower(), "/data")
+    incoming.begin(outgoing.offer)
+    fill(outgoing, incoming, 1, size=10**6)
+    wanted = incoming.wanted()
+    assert wanted is not None
+    rest = outgoing.read(*wanted, 10**6, 10**6)
+    with pytest.raises(StorageError, match=rf"{len(rest) + 1} bytes of \('o', 1, 0\)"):
+        incoming.take(rest + b"x")
 
 
 def test_another_partitions_file_in_its_place_is_never_handed_out() -> None:
@@ -295,6 +365,33 @@ def test_a_full_disk_is_waited_out() -> None:
         else:
             incoming.take(data)
     assert refused > 5
+    for step in incoming.syncs():
+        step()
+    incoming.install()
+    check_filled(disk)
+
+
+def test_a_disk_that_is_full_within_a_piece_of_several_files_is_waited_out() -> None:
+    """What the disk took is not asked for again."""
+    leader, disk = a_leader(), a_follower()
+    outgoing = leader.store.outgoing()
+    first, *_ = sizes_of(leader)
+    incoming, begun = Incoming(disk, "/data"), set()
+    for room in range(0, sum(sizes_of(leader).values()), 97):
+        incoming = Incoming(disk, "/data")
+        incoming.begin(outgoing.offer)
+        fill(outgoing, incoming, 1, size=10**6)
+        disk.space_left = room
+        with pytest.raises(OSError, match="No space left"):
+            fill(outgoing, incoming, size=10**6, files=10**6)
+        disk.space_left = None
+        wanted = incoming.wanted()
+        assert wanted is not None
+        assert wanted[1] == 0, "a piece of a file is here or not"
+        begun.add(wanted[0])
+        assert (wanted[0] == first) == (room < sizes_of(leader)[first])
+        assert fill(outgoing, incoming, size=10**6, files=10**6) == 1
+    assert begun == set(sizes_of(leader))
     for step in incoming.syncs():
         step()
     incoming.install()
