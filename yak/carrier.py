@@ -435,6 +435,8 @@ class Carrier:
                 continue
             entry.size = sum(len(b) for b in read)
             left -= entry.size
+            if not read and not first:
+                left = 0  # this one has the next turn; who read on would read for nothing
             first = first and not read
             buffers += read
         self._reply(effect.conn, effect.id, m.FetchAnswer(partitions=effect.entries), buffers)

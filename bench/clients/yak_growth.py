@@ -59,7 +59,8 @@ async def group(bootstrap: str, topic: str, records: int, members: int) -> None:
     async def read(consumer: AsyncConsumer) -> None:
         nonlocal found
         while not complete.is_set():
-            found += len(await consumer.poll(timeout=0.5))
+            got = await consumer.poll(timeout=0.5)  # `found += await …` would lose the others'
+            found += len(got)
             if found >= records:
                 complete.set()
 
@@ -74,6 +75,9 @@ async def group(bootstrap: str, topic: str, records: int, members: int) -> None:
         async with asyncio.timeout(10 * PATIENCE_S):
             await asyncio.gather(*map(read, consumers))
         seconds = clock.seconds
+    except TimeoutError:
+        held = [f"{one.member}: {one.positions}" for one in consumers]
+        raise SystemExit("\n".join([f"{found} of {records} came", *held])) from None
     finally:
         await asyncio.gather(*(one.close() for one in consumers))
     report(found, seconds, joined_seconds=joined)
@@ -89,6 +93,7 @@ async def hold(bootstrap: str, topic: str, count: int) -> None:
     waiting = asyncio.gather(*(_wait(one, topic) for one in held))
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
     waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
 
 
 async def _wait(connection: Connection, topic: str) -> None:

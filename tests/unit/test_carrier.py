@@ -250,6 +250,38 @@ async def test_what_is_trimmed_while_a_slow_client_waits_is_told_and_not_passed_
 
 
 @pytest.mark.asyncio
+async def test_nothing_is_read_behind_what_the_answer_has_no_room_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else a client of a thousand partitions costs a thousand reads for each answer."""
+    stage, reader = Stage(), _Reader()
+    stage.carrier.server = cast("Any", reader)
+    entries = [m.FetchEntry(topic="t", partition=n, start=0, high_watermark=1) for n in range(5)]
+    sizes, asked = [400, 0, 600, 700, 100], []
+
+    def read(_: str, partition: int, __: int, most: int, *, at_least_one: bool) -> list[bytes]:
+        asked.append(partition)
+        fits = at_least_one or sizes[partition] <= most
+        return [b"x" * sizes[partition]] if fits and sizes[partition] else []
+
+    monkeypatch.setattr(stage.store, "read_records", read)
+    effect = e.SendRecords(9, 1, entries, [0, None, 0, 0, 0], 1000)
+    stage.carrier.carry_out([effect])
+    reader.held.pop()()
+    assert (asked, [entry.size for entry in entries]) == ([0, 2], [400, 0, 600, 0, 0]), "it is full"
+    asked.clear()
+    stage.carrier.carry_out([e.SendRecords(9, 2, entries, [0, None, None, 0, 0], 1000)])
+    reader.held.pop()()
+    assert (asked, entries[4].size) == ([0, 3], 0), (
+        "partition 3 does not fit, and has the next turn"
+    )
+    asked.clear()
+    stage.carrier.carry_out([e.SendRecords(9, 3, entries[3:], [0, 0], 10)])
+    reader.held.pop()()
+    assert (asked, entries[3].size) == ([3], 700), "one comes, however large"
+
+
+@pytest.mark.asyncio
 async def test_find_trims_is_answered_in_a_later_turn() -> None:
     stage = Stage()
     stage.carrier.carry_out([e.FindTrims([("t", 0, None, 1)])])

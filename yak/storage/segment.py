@@ -192,6 +192,8 @@ class Segment:
         """
         self._mark_until(disk, key=key)
         mark = max(bisect_right(self.keys, key) - 1, 0)
+        if self.keys[mark] == key:
+            return self.positions[mark]  # no need to look: what is read from there is proved
         found = self._find(disk, mark, reached)
         if found is None:
             raise Damaged(self.path, self.positions[mark], f"{key} is not there any more")

@@ -142,6 +142,18 @@ def test_a_reader_that_goes_on_where_it_stopped_does_not_search(
     assert model.check_read(offset, 50_000)
 
 
+def test_a_reader_that_begins_at_a_mark_does_not_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large batches are all marked: to search would be to read each of them twice."""
+    model = Model(MemoryDisk(), segment_bytes=10**7)
+    for _ in range(20):
+        model.append(100, 300)
+    model.partition.flush()
+    model.check_read(0, 10**7)  # the marks are complete now
+    monkeypatch.setattr("yak.storage.segment.walk", lambda *_: pytest.fail("it searched"))
+    for op, _ in model.held:
+        assert model.check_read(op.offset, 10**7)
+
+
 def test_few_ends_are_remembered() -> None:
     model = Model(MemoryDisk(), segment_bytes=10**7)
     for _ in range(500):
