@@ -25,7 +25,7 @@ DIFFERS: Final = {
     r"\b127\.0\.0\.1:\d+": "ADDRESS",
     r"\bpid \d+": "pid PID",
     r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b": "ID",
-    r"(\boperations?,? |\byak-consume-|\bindex=|\bnext=|\bhad=|\"index\":)\d+": r"\1INDEX",
+    r"(\boperations?,? |\byak-consumer?-|\bindex=|\bnext=|\bhad=|\"index\":)\d+": r"\1INDEX",
     r'"time":\d+': '"time":TIME',
     r'"sum":"[0-9a-f]{8}"': '"sum":SUM',
     r"[ \t]+": " ",

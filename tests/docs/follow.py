@@ -30,7 +30,7 @@ from yak.errors import Fatal
 from yak.local import cluster, note
 
 LOOKS: Final = (
-    *("cat", "cmp", "cut", "diff", "grep", "head", "jq", "ls", "sort", "tail", "wc"),
+    *("cat", "cmp", "cut", "diff", "grep", "head", "jq", "ls", "sha256sum", "sort", "tail", "uniq"),
     *("yak status", "yak explain", "yak log", "yak verify", "yak zk status"),
     *("yak topic list", "yak topic describe", "yak group list", "yak group describe"),
     *("yak broker list", "yak broker describe"),
@@ -43,10 +43,10 @@ _NAMED: Final = re.compile(r"\b(?:localhost|127\.0\.0\.1):9092\b")
 #: Each fits the others (docs/operations.md, Timings).
 _CALM: Final = {
     "YAK_ZK_BOOTSTRAP_WAIT_MS": "1500",
-    "YAK_ZK_SESSION_MS": "8000",
-    "YAK_ZK_LEASE_MS": "5500",
-    "YAK_ZK_REPLICA_LAG_MS": "4000",
-    "YAK_ZK_RESIGN_MS": "12000",
+    "YAK_ZK_SESSION_MS": "5000",
+    "YAK_ZK_LEASE_MS": "3300",
+    "YAK_ZK_REPLICA_LAG_MS": "3000",
+    "YAK_ZK_RESIGN_MS": "8000",
 }
 
 
@@ -162,7 +162,7 @@ class _Reader:
                 self._fail(typed, shown, terminal, "it shows something else")
             time.sleep(_AGAIN_S)
             self._type(typed, terminal)
-        if terminal.ended and not typed.says_its_code:
+        if terminal.ended and not typed.fails:
             self._fail(typed, shown, terminal, f"it ended with {terminal.ended}")
 
     def _came(self, typed: Typed, shown: Shown, terminal: Terminal) -> list[str]:

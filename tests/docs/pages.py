@@ -28,6 +28,7 @@ _FENCE: Final = re.compile(
 )
 _TITLE: Final = re.compile(r'title="([^"]+)"')
 _FIRST: Final = "terminal 1"
+_FAILURES: Final = ("error: ", "never acknowledged:")
 KEYS: Final = {"^C": b"\x03", "^D": b"\x04"}
 
 
@@ -51,8 +52,9 @@ class Typed:
     runs_on: bool = False
 
     @property
-    def says_its_code(self) -> bool:
-        return any(line.startswith("error: ") for part in self.shown for line in part.lines)
+    def fails(self) -> bool:
+        """Whether the page shows that it fails."""
+        return any(line.startswith(_FAILURES) for part in self.shown for line in part.lines)
 
 
 @dataclass
@@ -89,7 +91,7 @@ def _fence(
             yield Step(typed, 0)
         elif typed is None:
             raise AssertionError(f"line {number}: output, and no command before it: {text}")
-        elif text.startswith("> ") and not typed.shown[-1].lines:
+        elif (text + " ").startswith("> ") and not fresh and not typed.shown[-1].lines:
             typed.command += "\n" + text[2:]
         elif text in KEYS or fresh:
             typed.runs_on = True

@@ -55,10 +55,8 @@ class Terminal:
         )
         os.close(inner)
         self._came = b""
-        self._code = -1
         self._type(_ASK)
         assert self.wait_end(), "bash does not answer"
-        self._came = b""
 
     def close(self) -> None:
         """Bash ends, and hangs up on whatever it runs in front."""
@@ -71,6 +69,8 @@ class Terminal:
         os.close(self._fd)
 
     def run(self, command: str) -> None:
+        """Type it, once the one before has ended."""
+        assert self.wait_end(), f"before {command}: what was typed before it still runs"
         self._came = b""
         self._type(command)
 
@@ -88,7 +88,9 @@ class Terminal:
         raw = _PROMPT.split(self._came)[0].decode(errors="replace")
         text = _COLOUR.sub("", raw).replace("\r\n", "\n")
         lines = text.replace("^C", "").split("\n")  # the terminal itself shows that key
-        return lines[:-1] if not lines[-1] else lines
+        while lines and not lines[-1]:  # bash adds one after Ctrl-C
+            del lines[-1]
+        return lines
 
     def wait(self, look: Callable[[], bool], limit_s: float = PATIENCE_S) -> bool:
         """Read until it is so; False after the limit."""

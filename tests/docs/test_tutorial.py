@@ -1,4 +1,4 @@
-"""The pages of the documentation are followed, command by command, as a reader would."""
+"""The tutorial is followed, command by command, from a clone on."""
 
 from __future__ import annotations
 
