@@ -238,6 +238,7 @@ class Membership:
                 request,
                 lambda: self._heartbeat_answer(name, member, generation),
                 now,
+                leased=True,  # it tells how the group stands, as any heartbeat's answer does
             )
             return
         answer = self._heartbeat_answer(name, member, generation)

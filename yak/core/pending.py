@@ -42,7 +42,7 @@ class _Waiting:
     conn: int
     id: m.RequestId
     promise: Promise
-    #: Its answer is not one at commit, so it leaves only within the lease.
+    #: Its answer is not one at commit, or not that alone: it leaves only within the lease.
     leased: bool = False
     done: bool = False
 
@@ -87,9 +87,21 @@ class Pending:
 
     # -- waiting ---------------------------------------------------------------------------------
 
-    def when(self, index: int, conn: int, request: m.Logged, promise: Promise, now: Now) -> None:
-        """Answer once the operation at `index` is applied; at once if it is."""
-        waiting = _Waiting(conn, request.id, promise)
+    def when(
+        self,
+        index: int,
+        conn: int,
+        request: m.Logged,
+        promise: Promise,
+        now: Now,
+        *,
+        leased: bool = False,
+    ) -> None:
+        """Answer once the operation at `index` is applied; at once if it is.
+
+        leased: the answer says more than that, and leaves only within the lease.
+        """
+        waiting = _Waiting(conn, request.id, promise, leased)
         if index <= self.state.index:
             self._answer(waiting)
             return

@@ -327,6 +327,22 @@ def test_the_generation_that_a_release_brings_about_is_told_once_committed(book:
     assert book.written() == ["assign"]
 
 
+def test_a_release_that_is_committed_after_the_lease_ran_out_is_not_answered() -> None:
+    """Its answer tells how the group stands, and by then another leader may have changed that."""
+    book = with_topic(Playbook.alone(lease_s=1))
+    a = a_member(book, "a").member
+    a_member(book, "b")
+    book.disk.slow = True
+    id_ = book.a_id()
+    owned = [("t", 0)]
+    beats = m.Heartbeat(id=id_, group="g", member=a, generation=2, owned=owned)
+    assert book.ask(beats) is None
+    book.jump(1)
+    book.sync()
+    (answer,) = [answer for (_, asked), answer in book.answers.items() if asked == id_]
+    assert answer.error == "NO_LEADER"
+
+
 def test_a_generation_that_nobody_was_told_of_releases_nothing(book: Playbook) -> None:
     """It is not committed, so a member that names it does not know what it has lost."""
     a = a_member(book, "a").member
