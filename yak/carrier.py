@@ -268,7 +268,7 @@ class Carrier:
         try:
             running = self.store.sum_before(effect.truncate_to)
         except StorageError as error:
-            self._log_unreadable(effect.conn, error)
+            self._not_given(effect.conn, error)
             return
         answer = m.FollowAnswer(epoch=effect.epoch, truncate_to=effect.truncate_to, sum=running)
         self._reply(effect.conn, effect.id, answer)
@@ -295,22 +295,21 @@ class Carrier:
                 answer, data = self.giving.piece(effect)
                 self._reply(effect.conn, effect.request.id, answer, [data])
         except StorageError as error:
-            self._unreadable(error)
-            self._hang_up(effect.conn, error.message)
+            self._not_given(effect.conn, error)
 
-    def _unreadable(self, error: StorageError) -> None:
+    def _unreadable(self, error: StorageError, *, needed: bool = False) -> None:
         """The core must know of bytes that are no longer what was written.
 
         Where the disk does not give them at all, that is said once: each reader comes again.
         """
         if error.damaged:
-            self._tell(e.FileDamaged(error.message))
+            self._tell(e.FileDamaged(error.message, needed))
         elif isinstance(error.__cause__, OSError) and not self.story.found.is_open("unreadable"):
             self.story.tell("file_unreadable", reason=error.message)
 
-    def _log_unreadable(self, conn: int, error: StorageError) -> None:
+    def _not_given(self, conn: int, error: StorageError) -> None:
         """A follower cannot be served."""
-        self._unreadable(error)
+        self._unreadable(error, needed=True)
         self._hang_up(conn, error.message)
 
     def _install(self, effect: e.Install) -> None:
@@ -448,7 +447,7 @@ class Carrier:
         try:
             count, buffers = self.store.read_ops(effect.first, effect.last, effect.max_bytes)
         except StorageError as error:
-            self._log_unreadable(effect.conn, error)
+            self._not_given(effect.conn, error)
             return
         answer = m.ReplicateAnswer(
             epoch=effect.epoch, from_=effect.first, committed=effect.committed, count=count

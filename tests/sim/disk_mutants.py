@@ -201,7 +201,7 @@ SCENT: Final[dict[str, tuple[str, int]]] = {
     "sync_marked": ("sync", 3),
     "marker": ("power", 30),
     "marked_until": ("marked_until", 1),
-    "marker_told": ("marker_told", 7),
+    "marker_told": ("marker_told", 2),
     "cut_back": ("cut_back", 1),
     "log_proved": ("upkeep", 47),
     "checkpoint_proved": ("upkeep", 60),

@@ -95,13 +95,15 @@ def _whole_named(rng: random.Random, _: Setup) -> list[Fault]:
 
 
 def _marker_told(rng: random.Random, setup: Setup) -> list[Fault]:
-    """The leader finds damage after it asked to join, and before it is told that it may."""
+    """One finds damage after it asked to join, and before it is told that it may; while it ends,
+    the leader dies, so that it is elected."""
     setup.lingers_s = 0.3
     at = _time(rng)
     return [
         Fault(at, "kill", "zk"),
         Fault(at + 0.01, "cut", "zk", 0.15, on="joined", other="subject"),
-        Fault(at + 0.01, "spoil", "leader", on="joined", after=0.02),
+        Fault(at + 0.01, "spoil", "subject", on="joined", after=0.02),
+        Fault(at + 0.01, "kill", "leader", 1.5, "begins_anew", 0.25 * rng.random()),
         Fault(at + 0.01, "cut", "teller", 0.15, "begins_anew", 0.28, other="zk", both=True),
     ]
 

@@ -139,9 +139,13 @@ class LogCut(msgspec.Struct):
 
 
 class FileDamaged(msgspec.Struct):
-    """Bytes that this broker wrote are others now; what was asked for was not sent."""
+    """Bytes that this broker wrote are others now; what was asked for was not sent.
+
+    needed: by a follower, which cannot go on without them.
+    """
 
     message: str
+    needed: bool = False
 
 
 class CopyHeard(msgspec.Struct):

@@ -30,6 +30,7 @@ from yak.config import Settings
 from yak.core import events as e
 from yak.core import ops
 from yak.core.counts import Counts
+from yak.core.damage import Damage
 from yak.core.desk import Desk, Identity
 from yak.core.follower import Follower
 from yak.core.log import Log
@@ -93,7 +94,7 @@ class Node:
         self._resign_at = float("-inf")
         self._stop_by = float("inf")
         self._finished = False
-        self._damage_told = False
+        self._damage = Damage(self._out)
         #: Why nothing is applied: the partition files cannot take it.
         self._stuck: str | None = None
 
@@ -161,7 +162,7 @@ class Node:
             case e.LogCut():
                 self.log.first = event.first
             case e.FileDamaged():
-                self._file_damaged(event, now)
+                self._damage.found(event, self.role, now.mono)
             case e.TrimsFound():
                 if self._desk:
                     self._desk.retention.found(event, now)
@@ -189,6 +190,8 @@ class Node:
         self._reads.tick(now.mono, cut_off=self._cut_off(now.mono))
         if self._desk:
             self._desk.pending.tick(now)
+        if self._damage.must_resign(self.role, now.mono):
+            self._resign(self.epoch, f"a file here is damaged: {self._damage.reason}")
         if now.mono >= self._next_beat:
             self._beat(now)
         self._finish(now)
@@ -202,7 +205,8 @@ class Node:
             return float("-inf")
         deadline = self._reads.next_deadline()
         leads = self._desk is not None or isinstance(self.role, Leader)
-        if leads or self._resigning is not None or deadline < float("inf"):
+        looks = leads or bool(self._damage.reason) or self._resigning is not None
+        if looks or deadline < float("inf"):
             deadline = min(deadline, self._next_beat)  # an idle follower has nothing to look after
         if self.role is not None:
             deadline = min(deadline, self.role.next_deadline())
@@ -577,17 +581,6 @@ class Node:
         self.log.truncate(event.end + 1)
         if isinstance(role, Follower):
             role.disk_refused(f"the disk refused: {event.message}", now.mono)
-
-    def _file_damaged(self, event: e.FileDamaged, now: Now) -> None:
-        """Begin anew, if somebody else holds all that is committed; else serve what is whole."""
-        role = self.role
-        alone = role is None or (isinstance(role, Leader) and role.reachable(now.mono) < 2)
-        if alone and self._damage_told:
-            return
-        self._damage_told = True
-        self._tell("file_damaged", reason=event.message, alone=alone)
-        if not alone:
-            self._out.append(e.Rebuild(event.message))
 
     def _tell(self, event: str, **fields: object) -> None:
         self._out.append(e.Tell(event, fields))

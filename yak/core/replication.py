@@ -153,6 +153,20 @@ class Leader:
             if b == self.me or ((p := self.followers.get(b)) is not None and p.heard >= since)
         )
 
+    def has_heir(self, now: float) -> bool:
+        """Whether another one follows that has all that is committed, and could be elected."""
+        since = now - self.settings.replica_lag_ms / 1000
+        whole = {b.id for b in self.view.brokers if b.live and b.state == "whole"}
+        return any(
+            b in whole and (p := self.followers.get(b)) is not None and p.heard >= since
+            for b in self.isr - {self.me}
+        )
+
+    @property
+    def on_the_way(self) -> list[int]:
+        """Who lives, and is not a whole member of the ISR."""
+        return [broker for broker, _ in self._outside if broker != self.me]
+
     # -- what yak-zk says ------------------------------------------------------------------------
 
     def view_changed(self, view: m.ClusterView, now: float) -> None:
