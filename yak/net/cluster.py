@@ -119,7 +119,7 @@ class Cluster:
         self._watch: asyncio.TimerHandle | None = None
         self._closed = False
         #: Why the last attempt to reach anybody failed, for the message of a time-out.
-        self.trouble = "no broker was asked"
+        self.trouble = "none; does one of them lead, and are enough in sync?"
 
     # -- asking -----------------------------------------------------------------------------------
 

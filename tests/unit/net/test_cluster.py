@@ -211,6 +211,13 @@ async def test_nobody_there_is_said_with_what_was_tried() -> None:
             await client.metadata(timeout_s=0.3)
 
 
+async def test_a_leader_that_has_taken_it_and_does_not_answer_is_no_trouble_to_reach() -> None:
+    async with town() as t, cluster(t[1].address) as client:
+        t[1].on("groups", lambda _: SILENT)
+        with pytest.raises(errors.TimeoutError, match="last trouble: none; does one of them lead"):
+            await _groups(client, 0.3)
+
+
 async def test_any_broker_will_do_where_one_hangs() -> None:
     async with town() as t, cluster(t[1].address, t[2].address) as client:
         t[1].hung = True
