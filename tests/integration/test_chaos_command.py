@@ -178,6 +178,17 @@ def test_cut_and_slow(home: Path, begin: Begin) -> None:
     assert "all comes through between broker" in late.stdout()
 
 
+def test_a_relay_that_ended_is_started_again(home: Path) -> None:
+    found = note.read(home / "data")
+    assert found is not None
+    assert found.relay is not None
+    os.kill(found.relay.pid, signal.SIGKILL)
+    wait_until(lambda: found.relay and not found.relay.process.alive, "it is gone")
+    assert "the relay, which keeps the doors, has ended" in yak(home, "chaos", "cut", "1", code=1)
+    assert "started again: relay" in yak(home, "up")
+    assert by_event(chaos(home, "cut", "1", "2", "--for", "50ms"))["in_sync"]
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_interrupted_it_undoes_what_it_did(home: Path, begin: Begin, number: int) -> None:
     process = begin(home, "pause", "3", "--for", "60s")

@@ -8,16 +8,17 @@ Not here: why they ended.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import time
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import msgspec
 
-from yak.errors import Fatal
+from yak.errors import Fatal, RetriableError
 from yak.local import note
 from yak.local.note import RELAY, ZK, Member, Note
 from yak.local.process import LISTEN_LIMIT_S, Process, wait_listening
-from yak.local.ready import READY_LIMIT_S, Standing, round_trip, wait_in_sync
+from yak.local.ready import LOOK_EVERY_S, READY_LIMIT_S, Standing, round_trip, wait_in_sync
 from yak.model import parse_address
 
 
@@ -32,9 +33,25 @@ def start_missing(data_dir: Path, found: Note) -> list[str]:
                 raise Fatal(f"{process.name} ended: {process.words()}")
 
     with Standing(brokers) as standing:
-        word = wait_in_sync(standing, list(brokers), READY_LIMIT_S, check)
-    round_trip(brokers[word.broker])
+        _wait_ready(standing, check)
     return [process.name for process in begun]
+
+
+def _wait_ready(standing: Standing, check: Callable[[], None]) -> None:
+    """All in sync, and a record has gone round.
+
+    A leader that has just been cut off from its followers (their relay ended) counts them as in
+    sync for a while, and has nobody who acknowledges: it is asked again.
+    """
+    deadline = time.monotonic() + READY_LIMIT_S
+    while True:
+        word = wait_in_sync(standing, list(standing.addresses), READY_LIMIT_S, check)
+        try:
+            return round_trip(standing.addresses[word.broker])
+        except RetriableError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(LOOK_EVERY_S)
 
 
 def start_again(data_dir: Path, found: Note, ids: Collection[int]) -> list[Process]:

@@ -96,15 +96,16 @@ def _run(
 ) -> int:
     path = tmp_path / "input"
     path.write_bytes(content)
-    feed = Feed(
-        cast("Producer", producer),
-        How(topic="t", parse=parse_record if is_json else None, **how),
-        Interrupts(),
-        quiet=quiet,
-        shows=shows,
-        replicas=lambda: replicas,
-    )
-    return feed.run(path, prompts=False)
+    with Interrupts() as interrupts:
+        feed = Feed(
+            cast("Producer", producer),
+            How(topic="t", parse=parse_record if is_json else None, **how),
+            interrupts,
+            quiet=quiet,
+            shows=shows,
+            replicas=lambda: replicas,
+        )
+        return feed.run(path, prompts=False)
 
 
 def test_lines_travel_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -228,12 +229,12 @@ def test_an_interruption_delivers_what_was_read(
     """Ctrl-C comes while the second read waits."""
     waits = iter([None, Interrupted()])
 
-    def select(*_: Any) -> None:
+    def wait(*_: Any) -> None:
         if (raised := next(waits)) is not None:
             raise raised
 
     monkeypatch.setattr(feed_module, "READ_BYTES", 8)
-    monkeypatch.setattr(feed_module, "select", SimpleNamespace(select=select))
+    monkeypatch.setattr(Interrupts, "wait_readable", wait)
     producer = _Producer()
     assert _run(tmp_path, b"one\ntwo\nthree\n", producer) == 0
     assert producer.calls[0]["values"] == ["one", "two"]
