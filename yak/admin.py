@@ -30,10 +30,10 @@ One file of more than 400 lines, since the two say the same words, and are read 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Final, Literal, TypeAlias, TypeVar
+from typing import Any, Final, Literal, Self, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import UNSET
@@ -80,6 +80,8 @@ class AsyncAdmin:
 
     bootstrap: HOST:PORT, several with commas between them.  client: the name in the brokers'
     logs.  timeout_s: how long a question is asked again while no leader answers.
+    on_waiting: is told why, each time that one has been asked for WAITING_S without an answer;
+    it runs in the event loop, and must not block.
     Everything raises YakError: with the wire's name where a broker refused.
     """
 
@@ -89,9 +91,12 @@ class AsyncAdmin:
         *,
         client: str = "yak-admin",
         timeout_s: float = 30.0,
+        on_waiting: Callable[[str], None] | None = None,
     ) -> None:
         self._addresses = parse_addresses(bootstrap)
         self._cluster = Cluster(self._addresses, client)
+        if on_waiting is not None:
+            self._cluster.on_waiting = on_waiting
         self._timeout_s = timeout_s
 
     async def __aenter__(self) -> AsyncAdmin:
@@ -409,11 +414,14 @@ class Admin:
         *,
         client: str = "yak-admin",
         timeout_s: float = 30.0,
+        on_waiting: Callable[[str], None] | None = None,
     ) -> None:
         self._loop = LoopThread("yak-admin")
-        self._admin = AsyncAdmin(bootstrap, client=client, timeout_s=timeout_s)
+        self._admin = AsyncAdmin(
+            bootstrap, client=client, timeout_s=timeout_s, on_waiting=on_waiting
+        )
 
-    def __enter__(self) -> Admin:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -18,7 +18,7 @@ from collections.abc import Collection, Iterable
 
 import click
 
-from yak.admin import Admin, Place
+from yak.admin import Place
 from yak.commands.completing import complete_group, complete_topic
 from yak.commands.confirm import confirmed
 from yak.commands.options import (
@@ -30,6 +30,7 @@ from yak.commands.options import (
 )
 from yak.commands.output import Cell, echo_json, many, table
 from yak.commands.plans import check_empty, group_deletion, place, seeking
+from yak.commands.reaching import Admin
 from yak.commands.starts import Start, StartType
 from yak.messages import GroupAnswer
 from yak.model import TopicPartition

@@ -28,6 +28,7 @@ from yak.commands.kafka_options import (
 )
 from yak.commands.kafka_properties import consumer_settings
 from yak.commands.options import COUNT, check_topic, examples, option_version
+from yak.commands.reaching import say_if_refused
 
 #: Where Kafka keeps what groups acknowledged; a course may look at it.
 _OFFSETS: Final = "__consumer_offsets"
@@ -110,6 +111,7 @@ def kafka_console_consumer(
     if group is not None and partition is not None:
         raise click.UsageError("--group and --partition contradict each other: the group shares")
     until = Until(records=max_messages, idle_s=None if timeout_ms is None else timeout_ms / 1000)
+    say_if_refused(bootstrap, until.idle_s)
     with Interrupts() as interrupts:
         drain = Drain(topic, group, show, until, interrupts, quiet=False)
         try:

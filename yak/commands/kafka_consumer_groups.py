@@ -18,7 +18,6 @@ from typing import Any, Final
 
 import click
 
-from yak.admin import Admin
 from yak.commands import kafka_resets
 from yak.commands.completing import complete_group, complete_topic
 from yak.commands.kafka_options import (
@@ -31,6 +30,7 @@ from yak.commands.kafka_options import (
 )
 from yak.commands.options import examples, option_version
 from yak.commands.plans import check_empty
+from yak.commands.reaching import Admin
 from yak.messages import GroupAnswer, MemberEntry
 
 _MISSING: Final = "-"

@@ -20,7 +20,6 @@ from typing import Any, Final, NamedTuple
 import click
 from msgspec import UNSET
 
-from yak.admin import Admin
 from yak.commands.completing import complete_topic
 from yak.commands.kafka_options import (
     one_of,
@@ -32,6 +31,7 @@ from yak.commands.kafka_options import (
 )
 from yak.commands.kafka_properties import kafka_config, topic_config, topic_config_name
 from yak.commands.options import COUNT, PAIR, examples, option_version
+from yak.commands.reaching import Admin
 from yak.errors import YakError
 from yak.messages import MetadataAnswer, TopicEntry
 

@@ -21,7 +21,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from yak.admin import Admin
+from yak.commands.reaching import Admin
 from yak.consumer import AsyncConsumer, Consumer
 from yak.errors import RetriableError, YakError
 from yak.producer import AsyncProducer, Producer

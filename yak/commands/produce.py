@@ -184,8 +184,10 @@ def _replicas(
 
 def make_producer(**options: Any) -> Producer:
     """With these of a producer's options.  Raises UsageError for what it does not take."""
+    from yak.commands.reaching import say_if_refused
     from yak.producer import Producer, Settings
 
+    say_if_refused(options["bootstrap"])
     timeout_s = options.get("delivery_timeout", Settings.delivery_timeout)
     try:
         return Producer(**{"max_block_ms": timeout_s * 1000 + _PATIENCE_MS, **options})

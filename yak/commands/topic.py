@@ -14,7 +14,7 @@ from typing import Any
 import click
 import msgspec
 
-from yak.admin import Admin, TopicReport
+from yak.admin import TopicReport
 from yak.commands.completing import complete_topic
 from yak.commands.confirm import confirmed, only_said
 from yak.commands.options import (
@@ -28,6 +28,7 @@ from yak.commands.options import (
 )
 from yak.commands.output import echo_json, many, table
 from yak.commands.plans import alteration, config_text, deletion, trimming
+from yak.commands.reaching import Admin
 from yak.commands.starts import Last, Start, StartType
 from yak.errors import YakError
 from yak.messages import TopicAnswer

@@ -20,7 +20,8 @@ Rules:
   caller says that the request is `repeatable`.
 
 Errors that a repetition cannot heal are the caller's, as is UNKNOWN_TOPIC.  Nothing here knows
-producers or groups, and it keeps no more of the metadata than was last told.
+producers or groups, and it keeps no more of the metadata than was last told.  It has more than 400
+lines because who leads, who is asked and who is left depend on each other at every line.
 """
 
 from __future__ import annotations
@@ -52,6 +53,8 @@ PROBE_EVERY_S: Final = 0.2
 PROBE_WIDTH: Final = 5
 #: How long one broker may take to say who leads, or to accept a connection.
 PROBE_S: Final = 1.0
+#: Whoever has asked for so long without an answer is told why (`on_waiting`), in seconds.
+WAITING_S: Final = 1.0
 #: The longest pause between two searches for a leader: an election must not be waited past.
 SEARCH_PAUSE_S: Final = 0.2
 #: How many hints are followed without a pause: two stale ones may point at each other.
@@ -110,6 +113,9 @@ class Cluster:
         self.interest: set[str] = set()
         #: Called when another leader, or a higher epoch, was heard of.
         self.on_change: Callable[[], None] = lambda: None
+        #: Called with the cause when a request has waited for WAITING_S, not for its answer but
+        #: for somebody who gives one.
+        self.on_waiting: Callable[[str], None] = lambda _: None
         self._bootstrap = list(bootstrap)
         self._chance = chance
         self._connections: dict[Address, Connection] = {}
@@ -120,6 +126,7 @@ class Cluster:
         self._closed = False
         #: Why the last attempt to reach anybody failed, for the message of a time-out.
         self.trouble = "none; does one of them lead, and are enough in sync?"
+        self._refusals = 0
 
     # -- asking -----------------------------------------------------------------------------------
 
@@ -142,6 +149,7 @@ class Cluster:
         deadline = loop.time() + timeout_s
         backoff = Backoff(most=SEARCH_PAUSE_S)
         hints, in_doubt = 0, False
+        waiting = loop.call_later(WAITING_S, self._still_waiting, self._refusals)
         try:
             async with asyncio.timeout_at(deadline):
                 while True:
@@ -162,6 +170,8 @@ class Cluster:
                             await asyncio.sleep(backoff.pause(self._chance()))
         except TimeoutError as e:
             raise self._timed_out(request, timeout_s) from e
+        finally:
+            waiting.cancel()
 
     async def ask_any(
         self,
@@ -175,6 +185,8 @@ class Cluster:
         Raises what was answered where no other broker would know better; else TimeoutError.
         """
         backoff = Backoff(most=SEARCH_PAUSE_S)
+        loop = asyncio.get_running_loop()
+        waiting = loop.call_later(WAITING_S, self._still_waiting, self._refusals)
         try:
             async with asyncio.timeout(timeout_s):
                 while True:
@@ -189,6 +201,8 @@ class Cluster:
                     await asyncio.sleep(backoff.pause(self._chance()))
         except TimeoutError as e:
             raise self._timed_out(request, timeout_s) from e
+        finally:
+            waiting.cancel()
 
     async def metadata(
         self, topics: Sequence[str] | None = None, *, timeout_s: float = DEFAULT_DEADLINE_S
@@ -266,6 +280,7 @@ class Cluster:
     def note(self, error: YakError, connection: Connection) -> None:
         """Draw the conclusions of a failed request to the supposed leader."""
         self.trouble = str(error)
+        self._refusals += 1
         if error.name not in _LOOK_AGAIN or self.leader not in (None, connection.address):
             return
         hint = error.leader
@@ -286,6 +301,15 @@ class Cluster:
         self._connections.clear()
 
     # -- inside -----------------------------------------------------------------------------------
+
+    def _still_waiting(self, refusals: int) -> None:
+        """refusals: as many as there were when the request was made."""
+        if self._refusals == refusals and self.open_connection(self.leader) is not None:
+            return  # the leader works on it, or hangs: who leads is looked at in any case
+        if self._refusals == refusals and self.leader is None and self.brokers:
+            self.on_waiting("no broker leads: `yak status` says why")
+        else:
+            self.on_waiting(self.trouble)
 
     def _check_open(self) -> None:
         if self._closed:

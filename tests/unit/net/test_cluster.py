@@ -218,6 +218,41 @@ async def test_a_leader_that_has_taken_it_and_does_not_answer_is_no_trouble_to_r
             await _groups(client, 0.3)
 
 
+@pytest.mark.parametrize(
+    ("leader", "steps", "why"),
+    [
+        (1, [refuse("NOT_ENOUGH_REPLICAS")], ["as scripted"]),
+        (None, [groups("g")], ["no broker leads"]),
+        (1, [lambda _: SILENT], []),
+    ],
+)
+async def test_who_waits_is_told_why_unless_it_is_for_the_leader_s_own_work(
+    leader: int | None, steps: list[Step], why: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("yak.net.cluster.WAITING_S", 0.2)
+    async with town() as t, cluster(t[1].address) as client:
+        t.lead(leader, 1)
+        t[1].on("groups", *steps)
+        told: list[str] = []
+        client.on_waiting = told.append
+        with pytest.raises(errors.TimeoutError):
+            await _groups(client, 0.6)
+        assert [word in text for word, text in zip(why, told, strict=True)] == [True] * len(why)
+
+
+async def test_nobody_there_is_waited_for_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("yak.net.cluster.WAITING_S", 0.2)
+    async with FakeBroker() as broker:
+        address = broker.address
+    async with cluster(address) as client:
+        told: list[str] = []
+        client.on_waiting = told.append
+        with pytest.raises(errors.TimeoutError):
+            await client.metadata(timeout_s=0.5)
+        assert len(told) == 1
+        assert f"cannot connect to {address}" in told[0]
+
+
 async def test_any_broker_will_do_where_one_hangs() -> None:
     async with town() as t, cluster(t[1].address, t[2].address) as client:
         t[1].hung = True
