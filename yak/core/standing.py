@@ -12,8 +12,10 @@ Rules:
 * `ready` holds every kept partition that has a record at or after its offset, or an error, and
   perhaps some that have nothing any more: each is looked at again before it is answered.  So
   neither a request nor a record costs more for the partitions in which nothing happens.
-* Partitions take turns: one whose offset moved goes behind those that are ready already.  What an
-  answer had no room for is the first of the next.
+* Partitions take turns: one whose offset moved goes behind those that are ready already, and so
+  does one whose error was told.  What an answer had no room for is the first of the next.
+* An answer to "same" speaks of a hundred partitions (`ANSWERED_AT_ONCE`): more would have no room
+  for their records, and cost both sides the more, the more there are.
 * One request at a time: a further one, or a new set, ends the wait of the one before, empty.
 * A set is looked at whole now and then (`LOOK_AGAIN_S`), and before an answer that says nothing.
   What the rule of `ready` might miss would cost that long, and no record.
@@ -35,6 +37,8 @@ from yak.model import TopicPartition
 
 #: How long a set may go without being looked at whole, in seconds.
 LOOK_AGAIN_S: Final = 1.0
+#: Partitions in one answer to "same".
+ANSWERED_AT_ONCE: Final = 100
 
 
 _NO_IDS: Final[m.TopicIds] = {}
@@ -195,17 +199,29 @@ class Standing:
 
     def _answer_news(self, kept: _Set) -> bool:
         """Answer, if there is something to say."""
-        found = {tp: self._found(kept, tp) for tp in kept.ready}
-        for tp, one in found.items():
-            if not one.news:
-                del kept.ready[tp]
-        if not kept.ready:
+        found = self._news(kept, len(kept.ready) if kept.whole else ANSWERED_AT_ONCE)
+        if not found:
             return False
         if kept.whole:
             self._answer_all(kept)
         else:
-            self._reply(kept, [found[tp] for tp in kept.ready])
+            self._reply(kept, found)
         return True
+
+    def _news(self, kept: _Set, most: int) -> list[Found]:
+        """What the next so many have to say."""
+        found: list[Found] = []
+        for tp in list(kept.ready):
+            if len(found) == most:
+                break
+            one = self._found(kept, tp)
+            if one.news:
+                found.append(one)
+            if one.offset is None:
+                del kept.ready[tp]
+                if one.news:
+                    kept.ready[tp] = None
+        return found
 
     def _answer(self, kept: _Set) -> None:
         """Answer, whatever there is."""

@@ -14,7 +14,7 @@ from yak.config import Limits
 from yak.core import events as e
 from yak.core import ops
 from yak.core.reads import Reads
-from yak.core.standing import LOOK_AGAIN_S
+from yak.core.standing import ANSWERED_AT_ONCE, LOOK_AGAIN_S
 from yak.errors import Refused
 from yak.model import TopicPartition
 
@@ -101,6 +101,39 @@ def test_partitions_take_turns(stage: Stage) -> None:
         offsets[first] += 1
         moved = [("t", first, offsets[first])]
     assert served == [0, 1, 2, 0, 1, 2]
+
+
+def test_an_answer_speaks_of_a_hundred_and_all_have_their_turn() -> None:
+    many = 2 * ANSWERED_AT_ONCE + 50
+    stage = Stage(partitions=many)
+    stage.append(*range(many))
+    assert len(told(stage.ask("new", *at(*[0] * many)))) == many, "a new set: all of it"
+    served: list[int] = []
+    moved: list[m.At] = []
+    sizes = []
+    while len(served) < many:
+        answer = told(stage.ask("same", *moved))
+        sizes.append(len(answer))
+        served += [partition for partition, _ in answer]
+        moved = [("t", partition, 1) for partition, _ in answer]
+    assert served == list(range(many))
+    assert sizes == [ANSWERED_AT_ONCE, ANSWERED_AT_ONCE, 50]
+
+
+def test_errors_do_not_keep_the_others_from_their_turn() -> None:
+    many = ANSWERED_AT_ONCE + 1
+    stage = Stage(partitions=1)
+    gone = [("gone", partition, 0) for partition in range(many)]
+    stage.ask("new", *gone, ("t", 0, 0), wait_ms=0)
+    stage.append(0)
+    told_of = [
+        (entry.topic, entry.partition)
+        for answer in (stage.ask("same"), stage.ask("same"))
+        if answer is not None
+        for entry in answer.entries
+    ]
+    assert set(told_of) == {("t", 0), *(("gone", partition) for partition in range(many))}
+    assert len(told_of) == 2 * ANSWERED_AT_ONCE
 
 
 def test_a_wait_ends_with_nothing(stage: Stage) -> None:
