@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from tests.sim.world import World
 
 _CHECKPOINT: Final = f"data/{FILE_NAME}"
-HEADER_BYTES: Final = len(b'{"format":1,"first":0}')
+HEADER_BYTES: Final = len(b'{"format":1,"first":0}\n')
 #: An auditor's fetch asks for so much: a few batches, so that it reads within files.
 _PIECE_BYTES: Final = 600
 
