@@ -24,7 +24,7 @@ unexport PYTHONDONTWRITEBYTECODE
 OPTIONS = $(if $(SEED),--seed $(SEED)) $(if $(FSYNC),--fsync $(FSYNC))
 SOURCES := yak tests scripts bench
 
-.PHONY: help demo test check format sim model kills fault load fuzz soak bench bench-peers docs docs-serve clean
+.PHONY: help demo test check format sim model kills fault load fuzz exercises soak bench bench-peers docs docs-serve clean
 
 help:
 	@echo "make demo     a cluster, a real file, and the leader dies: under a minute"
@@ -37,6 +37,7 @@ help:
 	@echo "make fault    five minutes of faults on real processes (MINUTES, SEED, FSYNC): nothing lost"
 	@echo "make load     twenty minutes of clients that mean harm, and what others feel of it"
 	@echo "make fuzz     frames and data directories that nobody wrote (EXAMPLES, SECONDS)"
+	@echo "make exercises  the teachers' page, typed command by command"
 	@echo "make soak     an hour of a real cluster's life, then one of faults (MINUTES, SEED, FSYNC)"
 	@echo "make bench    how fast it is here; make bench-peers: beside Kafka, Redis, NATS (bench/README.md)"
 	@echo "make docs     the documentation as a site, in site/; make docs-serve: while it is written"
@@ -88,6 +89,9 @@ fuzz: $(STAMP)
 	FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -n $(JOBS) --timeout 0 \
 	  tests/unit/test_protocol.py tests/unit/storage/test_recovery_fuzz.py
 	$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
+
+exercises: $(STAMP)
+	YAK_EXERCISES=1 $(BIN)/python -m pytest -n 0 tests/docs/test_exercises.py
 
 soak: $(STAMP)
 	$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),60) $(OPTIONS)
