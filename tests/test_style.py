@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import ast
 import re
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.docs.pages import ROOT
+from tests.docs.repository import known_to_git
 from yak.cli import yak
 
-ROOT = Path(__file__).parent.parent
 MAX_FUNCTION_LINES = 50
 MAX_MODULE_LINES = 400
 MAX_MODULE_LINES_WITH_REASON = 600
@@ -27,17 +27,7 @@ _ONE_CODE_ONE_REASON = re.compile(r"(?:: [A-Z]+[0-9]+|\[[a-z-]+\])\s+(?:--|#)\s*
 
 
 def _files(*suffixes: str) -> list[Path]:
-    """What git knows of, or would take in: the repository, not the machine."""
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-    ).stdout.split("\0")
-    paths = [ROOT / name for name in listed if name.endswith(suffixes)]
-    return sorted(path for path in paths if path.is_file())
+    return sorted(ROOT / name for name in known_to_git() if name.endswith(suffixes))
 
 
 def _modules() -> list[Path]:

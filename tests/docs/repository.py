@@ -9,20 +9,24 @@ from pathlib import Path
 from tests.docs.pages import ROOT
 
 
-def copied(directory: Path) -> Path:
-    """Into this directory, without git's own."""
-    names = subprocess.run(
+def known_to_git() -> list[str]:
+    """Paths of what is in git, or would be taken in: the repository, not the machine."""
+    listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=True,
         timeout=60,
-    ).stdout.split("\0")
-    for name in filter(None, names):
-        if (ROOT / name).is_file():
-            (directory / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, directory / name)
+    ).stdout
+    return [name for name in listed.split("\0") if (ROOT / name).is_file()]
+
+
+def copied(directory: Path) -> Path:
+    """Into this directory, without git's own."""
+    for name in known_to_git():
+        (directory / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, directory / name)
     return directory
 
 
