@@ -57,13 +57,9 @@ def follow(
 
     env: beside the usual.  look_s: for how long what only looks is typed again.
     """
-    whole = environment(
-        PATH=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
-        COLUMNS=str(COLUMNS),
-        YAK_UP_PORTS="any",
-        **_CALM,
-        **(env or {}),
-    )
+    usual = {"COLUMNS": str(COLUMNS), "YAK_UP_PORTS": "any", **_CALM}
+    here = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    whole = environment(PATH=here, **{**usual, **(env or {})})
     with ExitStack() as stack:
         stack.callback(_end, directory)
         reader = _Reader(page, directory, whole, stack)

@@ -1,7 +1,7 @@
 """A terminal with bash in it, as a reader of the documentation has one.
 
-It is a real terminal (a pty) of 100 columns: keys are signals, and commands show what they show to
-people.  Colours are left out, and what is typed is not echoed.
+It is a real terminal (a pty), of 100 columns if nothing else is said: keys are signals, and
+commands show what they show to people.  Colours are left out, and what is typed is not echoed.
 
 Each has one command at a time; its end is told by bash's own prompt, with the exit code.
 """
@@ -42,8 +42,10 @@ _BASH: Final = (
 
 class Terminal:
     def __init__(self, directory: Path, env: Mapping[str, str]) -> None:
+        """env: with COLUMNS."""
         self._fd, inner = pty.openpty()
-        fcntl.ioctl(inner, termios.TIOCSWINSZ, struct.pack("HHHH", _ROWS, COLUMNS, 0, 0))
+        size = struct.pack("HHHH", _ROWS, int(env["COLUMNS"]), 0, 0)
+        fcntl.ioctl(inner, termios.TIOCSWINSZ, size)
         self._bash = subprocess.Popen(
             [sys.executable, "-S", "-c", _BASH],
             cwd=directory,

@@ -122,25 +122,6 @@ def test_groups(shared: Cluster, topic: str, name: str) -> None:
     assert "was successful" in kafka(shared, "consumer-groups", "--delete", *group)[0]
 
 
-def test_the_readme_s_course_is_pasted(shared: Cluster) -> None:
-    """Each command of that section, but for the address, prints what stands under it."""
-    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    section = readme.partition("## With a Kafka course")[2].partition("\n## ")[0]
-    shown = section.partition("```console\n")[2].partition("```")[0]
-    there = os.pathsep.join([str(Path(command("yak")).parent), os.environ["PATH"]])
-    pasted = [part.split("\n", 1) for part in shown.split("$ ") if part]
-    assert len(pasted) == 3
-    for line, printed in pasted:
-        ended = subprocess.run(
-            ["bash", "-c", f"{{ {line.replace('localhost:9092', shared.bootstrap())}; }} 2>&1"],
-            env=environment(PATH=there),
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-        assert (ended.returncode, ended.stdout) == (0, printed), line
-
-
 def test_performance(shared: Cluster, topic: str) -> None:
     load = ("--num-records", "500", "--record-size", "100", "--throughput", "-1")
     props = (
