@@ -24,7 +24,8 @@ Rules:
   checkpoint names, unless it lies in the trash, or the checkpoint is another one by now.
 
 What several brokers' files say together is agreement.py's.  It mends nothing.  Log and partition
-files are proved by one another, hence more than 400 lines.
+files are proved by one another, hence more than 400 lines; what is plainly the same in both is
+mirror.py's.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from __future__ import annotations
 import os
 import re
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,6 +50,7 @@ from yak.storage.chunk import Unproved, prove, sum_of
 from yak.storage.copy import INSTALLING
 from yak.storage.data_dir import DAMAGED, check_json
 from yak.storage.faults import Damaged
+from yak.storage.mirror import Mirror, PartitionFile, Stretch
 from yak.storage.segment import Header, Segment, file_name, first_of
 
 #: How much of a line a fault shows.
@@ -59,7 +61,7 @@ CUT_OFF: Final = "the file ends within a batch"
 SHORT: Final = "the file ends within a batch that the checkpoint names"
 
 
-class Line(msgspec.Struct):
+class Line(msgspec.Struct, gc=False):
     """What an audit needs of an operation."""
 
     index: int
@@ -145,26 +147,18 @@ def audit(path: Path) -> Audit:
     checkpoint = _read(found, path / checkpoints.FILE_NAME)
     sizes = _partition_files(path / "topics")
     _audit_meta(found)
-    _audit_log(found)
+    mirror = Mirror(sizes)
+    _audit_log(found, mirror)
     _audit_checkpoint(found, checkpoint)
     for where, files in sizes.items():
-        _audit_partition(found, where, files)
+        _audit_partition(found, where, files, mirror)
     _audit_missing(found, checkpoint)
     return found
 
 
-class _File(NamedTuple):
-    """A partition's file as it was before the log was read."""
-
-    first: int
-    path: Path
-    size: int
-    inode: int
-
-
-def _partition_files(topics: Path) -> dict[TopicPartition, list[_File]]:
+def _partition_files(topics: Path) -> dict[TopicPartition, list[PartitionFile]]:
     """Each partition's files, rising."""
-    found: dict[TopicPartition, list[_File]] = {}
+    found: dict[TopicPartition, list[PartitionFile]] = {}
     for directory in (one for topic in _listed(topics) for one in _listed(topic)):
         if not directory.name.isdigit():
             continue
@@ -174,7 +168,7 @@ def _partition_files(topics: Path) -> dict[TopicPartition, list[_File]]:
             with suppress(FileNotFoundError):
                 if first is not None:
                     there = path.stat()
-                    files.append(_File(first, path, there.st_size, there.st_ino))
+                    files.append(PartitionFile(first, path, there.st_size, there.st_ino))
     return found
 
 
@@ -195,9 +189,9 @@ def _audit_meta(found: Audit) -> None:
 # -- one broker's log -----------------------------------------------------------------------------
 
 
-def _audit_log(found: Audit) -> None:
+def _audit_log(found: Audit, mirror: Mirror) -> None:
     paths = [path for path in _listed(found.path / "oplog") if path.suffix == ".jsonl"]
-    running, offsets = ops.NO_SUM, dict[TopicPartition, int]()
+    running = ops.NO_SUM
     for number, path in enumerate(paths):
         data = _read(found, path)
         if data is None:
@@ -213,7 +207,8 @@ def _audit_log(found: Audit) -> None:
                 found.faults.append(Fault(str(path), what, [shown(raw)]))
             return
         start, running = begun
-        running, end, why = _walk_segment(found, path, data, start, running, offsets)
+        running, end, why = _walk_segment(found, data, start, running, mirror)
+        mirror.compare(data)
         if not why:
             continue
         if is_last and _is_unfinished(found, data, end):
@@ -248,12 +243,7 @@ def _begin_segment(
 
 
 def _walk_segment(
-    found: Audit,
-    path: Path,
-    data: bytes,
-    start: int,
-    running: str,
-    offsets: dict[TopicPartition, int],
+    found: Audit, data: bytes, start: int, running: str, mirror: Mirror
 ) -> tuple[str, int, str]:
     """The sum at its end, where it ends whole, and why it does not go on."""
     positions, sums, epochs = found.places[-1][2], found.sums, found.epochs
@@ -261,17 +251,15 @@ def _walk_segment(
         for line, at, _, end, after in prove(
             data, start, running, found.next, epochs[-1] if epochs else 0, _decode
         ):
-            why = ""
             if line.op == "append":
-                why = _wrong_offset(line, offsets)
+                why = mirror.append(line, at, end)
+                if why:
+                    return running, at, why
                 found.records += line.count
             elif line.op == "lead":
                 found.leads[line.epoch] = (line.broker, line.index)
             elif line.op == "delete_topic":
-                for where in [where for where in offsets if where[0] == line.topic]:
-                    del offsets[where]
-            if why:
-                return running, at, why
+                mirror.delete(line.topic)
             positions.append(at)
             sums.append(int(after, 16))
             epochs.append(line.epoch)
@@ -279,15 +267,6 @@ def _walk_segment(
     except Unproved as e:
         return running, e.start, str(e)
     return running, start, ""
-
-
-def _wrong_offset(line: Line, offsets: dict[TopicPartition, int]) -> str:
-    where = (line.topic, line.partition)
-    due = offsets.get(where, line.offset)
-    if line.offset != due:
-        return f"offset {line.offset} of {line.topic}[{line.partition}] where {due} is next"
-    offsets[where] = line.offset + line.count
-    return ""
 
 
 def _is_unfinished(found: Audit, data: bytes, start: int) -> bool:
@@ -332,7 +311,9 @@ def _audit_checkpoint(found: Audit, data: bytes | None) -> None:
         found.faults.append(Fault(str(path), what, [shown_line(found, checkpoint.index)]))
 
 
-def _audit_partition(found: Audit, where: TopicPartition, files: Sequence[_File]) -> None:
+def _audit_partition(
+    found: Audit, where: TopicPartition, files: Sequence[PartitionFile], mirror: Mirror
+) -> None:
     offset = index = -1
     for number, (first, path, size, inode) in enumerate(files, 1):
         data = _read(found, path, size, inode)
@@ -346,7 +327,8 @@ def _audit_partition(found: Audit, where: TopicPartition, files: Sequence[_File]
         if offset not in (-1, first):
             what = f"it begins with offset {first} where {offset} is next"
             found.faults.append(Fault(str(path), what, []))
-        offset, index, fault = _walk_file(found, where, path, data, first, index)
+        alike = mirror.stretches.get(path, {})
+        offset, index, fault = _walk_file(found, where, path, data, first, index, alike)
         if fault is not None and len(data) <= named and not _is_freed(found.path, name):
             fault = fault._replace(what=SHORT) if fault.what == CUT_OFF else fault
             del found.named[name]
@@ -385,15 +367,18 @@ def _is_freed(path: Path, name: str) -> bool:
 
 
 def _walk_file(
-    found: Audit, where: TopicPartition, path: Path, data: bytes, offset: int, index: int
+    found: Audit,
+    where: TopicPartition,
+    path: Path,
+    data: bytes,
+    offset: int,
+    index: int,
+    alike: Mapping[int, Stretch],
 ) -> tuple[int, int, Fault | None]:
-    """The next offset, the last index, and the first fault."""
+    """The next offset, the last index, the first fault.  alike: known for the log's (mirror.py)."""
     header = Segment("", offset).header
-    if len(data) < len(header) and header.startswith(data):
-        return offset, index, Fault(str(path), CUT_OFF, [shown(data)])
     if not data.startswith(header):
-        what = f"it does not begin with {header.decode().rstrip()}"
-        return offset, index, Fault(str(path), what, [shown(data[: data.find(b"\n") + 1])])
+        return offset, index, _wrong_header(path, data, header)
     start, last = len(header), b""
     while start < len(data):
         newline = data.find(b"\n", start) + 1
@@ -405,8 +390,7 @@ def _walk_file(
             line = _decode(raw)
         except (msgspec.MsgspecError, UnicodeDecodeError) as e:
             return offset, index, Fault(at, f"not an operation: {e}", [shown(raw)])
-        end = newline + line.size
-        why = ""
+        end, why = newline + line.size, ""
         if line.op != "append" or (line.topic, line.partition) != where:
             why = f"not a batch of {where[0]}[{where[1]}]"
         elif end > len(data):
@@ -420,13 +404,24 @@ def _walk_file(
             why = f"operation {line.index} after operation {index}"
         if why:
             return offset, index, Fault(at, why, [shown(raw)])
-        fault = _unlike_the_log(found, line, raw, at) or _unlike_the_last(
-            line, raw, index, last, at
-        )
-        if fault is not None:
-            return offset, index, fault
-        offset, index, start, last = line.offset + line.count, line.index, end, raw
+        unlike = _unlike_the_log(found, line, raw, at)
+        unlike = unlike or _unlike_the_last(line, raw, index, last, at)
+        if unlike is not None:
+            return offset, index, unlike
+        stretch = alike.get(start)
+        if stretch is None or stretch.end > len(data):
+            offset, index, start, last = line.offset + line.count, line.index, end, raw
+        else:
+            offset, index, start = stretch.next, stretch.index, stretch.end
+            last = data[stretch.last : data.find(b"\n", stretch.last) + 1]
     return offset, index, None
+
+
+def _wrong_header(path: Path, data: bytes, header: bytes) -> Fault:
+    if header.startswith(data):
+        return Fault(str(path), CUT_OFF, [shown(data)])
+    what = f"it does not begin with {header.decode().rstrip()}"
+    return Fault(str(path), what, [shown(data[: data.find(b"\n") + 1])])
 
 
 def _unlike_the_last(line: Line, raw: bytes, index: int, last: bytes, at: str) -> Fault | None:

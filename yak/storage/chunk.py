@@ -225,7 +225,7 @@ def prove(
         if end > len(data):
             there = f"{len(data) - body} of the {head.size} bytes of its body are there"
             raise Unproved(there, start)
-        if head.crc and f"{crc32c(data[body:end]):08x}" != head.crc:
+        if head.crc and "%08x" % crc32c(data[body:end]) != head.crc:  # noqa: UP031 -- faster here
             what = f"the body of operation {head.index} does not have the crc {head.crc}"
             raise Unproved(what, start)
         yield Proof(head, start, body, end, previous_sum)
