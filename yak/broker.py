@@ -364,8 +364,8 @@ class Broker:
     def log_cut(self, first: int) -> None:
         self._tell(e.LogCut(first))
 
-    def file_damaged(self, reason: str) -> None:
-        self._tell(e.FileDamaged(reason))
+    def log_damaged(self, reason: str) -> None:
+        self._tell(e.FileDamaged(reason, of_log=True))
 
     def may_beat(self) -> bool:
         """A broker whose fsync hangs must look as dead as it is."""

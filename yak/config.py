@@ -32,7 +32,7 @@ OPLOG_RETAIN_BYTES: Final = 1024 * MIB
 #: File descriptors that neither clients nor held files may take: those of a sync, of a checkpoint
 #: that is written or copied, and of connections to the leader and yak-zk, with as many to spare.
 RESERVED_DESCRIPTORS: Final = 32
-#: So long a leader that found damage waits for a broker to come in sync, so that there are enough
+#: So long a broker that found damage waits for another to come in sync, so that there are enough
 #: while it is filled itself: a full copy of some 5 GB.  Meanwhile what is damaged is not served.
 DAMAGE_WAIT_S: Final = 60.0
 #: What a broker found wrong with its disk, and says in `status`: more than there are kinds of it

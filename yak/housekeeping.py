@@ -47,7 +47,7 @@ class Keeper(Protocol):
 
     def log_cut(self, first: int) -> None: ...
 
-    def file_damaged(self, reason: str) -> None:
+    def log_damaged(self, reason: str) -> None:
         """A file does not hold what was written to it."""
 
     def sync_failed(self, error: OSError) -> None:
@@ -103,7 +103,7 @@ class Housekeeper:
             self._job = self._store.begin_checkpoint(self._keeper.state())
         except StorageError as error:
             if error.damaged:
-                self._keeper.file_damaged(error.message)
+                self._keeper.log_damaged(error.message)
             self._later(error.message)
             return
         self._steps = self._job.steps()

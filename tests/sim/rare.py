@@ -3,7 +3,7 @@ in ten has some beside its others (`beside`).
 
     hang     a process is stopped in the middle of a turn (SIGSTOP), for `lasts`; it goes on with
              what it had begun, on what it knew then
-    spoil    a broker finds that a file of its own is damaged, as its housekeeping would
+    spoil    a broker finds that a partition's file of its own is damaged, as whoever reads it would
     garble   of what a follower is sent next, one bit is another, and no checksum below has noticed
     astray   a follower loses its leader, and what it dials then is another broker: its address has
              another owner, or a proxy leads elsewhere
@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Final
 from tests.sim.broker import SimBroker
 from tests.sim.losses import may_lose
 from tests.sim.plans import FUSE, STEPS, UPKEEP, Fault
+from yak.core import events as e
 
 if TYPE_CHECKING:
     from tests.sim.faults import Injector
@@ -68,8 +69,8 @@ def spoil(injector: Injector, fault: Fault, process: Server) -> None:
     if broker is not None:
         injector.tell(broker, fault, "finds a file of its own damaged")
         injector.taint(broker)
-        found = broker.broker.file_damaged
-        injector.world.scheduler.enter(broker, broker.life, found, "a file is damaged")
+        tell, found = broker.broker._tell, e.FileDamaged("a file is damaged")
+        injector.world.scheduler.enter(broker, broker.life, tell, found)
 
 
 def garble(injector: Injector, fault: Fault, process: Server) -> None:

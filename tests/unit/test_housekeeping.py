@@ -57,7 +57,7 @@ class House:
     def wanted(self) -> int:
         return self.life.store.next_index
 
-    def file_damaged(self, reason: str) -> None:
+    def log_damaged(self, reason: str) -> None:
         self.damaged.append(reason)
 
     def pinned(self) -> int:

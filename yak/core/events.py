@@ -141,11 +141,12 @@ class LogCut(msgspec.Struct):
 class FileDamaged(msgspec.Struct):
     """Bytes that this broker wrote are others now; what was asked for was not sent.
 
-    needed: by a follower, which cannot go on without them.
+    needed: by a follower, which cannot go on without them.  of_log: they are the log's.
     """
 
     message: str
     needed: bool = False
+    of_log: bool = False
 
 
 class CopyHeard(msgspec.Struct):

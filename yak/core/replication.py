@@ -119,7 +119,7 @@ class Leader:
         #: The ISR as yak-zk last confirmed it.
         self.isr = frozenset(view.isr)
         #: Who could join it, or become whole: looked at in every turn, so kept.
-        self._outside = _outside(view)
+        self._outside = outside(view)
         self.proposal: Proposal | None = None
         self._propose_after = float("-inf")
         #: Whether somebody may have to leave the ISR: after a new view, and at every beat.
@@ -162,11 +162,6 @@ class Leader:
             for b in self.isr - {self.me}
         )
 
-    @property
-    def on_the_way(self) -> list[int]:
-        """Who lives, and is not a whole member of the ISR."""
-        return [broker for broker, _ in self._outside if broker != self.me]
-
     # -- what yak-zk says ------------------------------------------------------------------------
 
     def view_changed(self, view: m.ClusterView, now: float) -> None:
@@ -175,7 +170,7 @@ class Leader:
         assert view.leader == self.me
         self.view = view
         self.isr = frozenset(view.isr)
-        self._outside = _outside(view)
+        self._outside = outside(view)
         if self.proposal and view.version > self.proposal.version:
             self.proposal = None
         live = {b.id for b in view.brokers if b.live}
@@ -433,7 +428,7 @@ class Leader:
         self.out.append(e.Tell(event, {"epoch": self.epoch, **fields}))
 
 
-def _outside(view: m.ClusterView) -> list[tuple[int, str]]:
+def outside(view: m.ClusterView) -> list[tuple[int, str]]:
     """(id, inc) of the live brokers that are not whole members of the ISR."""
     return sorted(
         (b.id, b.inc)

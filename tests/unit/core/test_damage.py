@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -53,6 +54,68 @@ def test_a_follower_begins_anew_at_once_and_says_so_once() -> None:
     book.wait(1)
     assert begins_anew(book) == 1
     assert book.told("file_damaged") == [{"reason": FOUND.message, "alone": False}]
+
+
+def follower(found: e.FileDamaged = FOUND, me: int = 2, **view: Any) -> Playbook:
+    """It follows broker 1, and has found something."""
+    book = Playbook(me, log=INHERITED, epoch=1)
+    book.tell(e.Joined(a_view(1, **view)))
+    book.tell(found)
+    return book
+
+
+def test_a_follower_that_is_missed_waits_for_who_is_on_the_way() -> None:
+    """Of two in sync it would leave one, which alone acknowledges nothing."""
+    book = follower(isr=[1, 2])
+    book.wait(DAMAGE_WAIT_S / 2)
+    assert not begins_anew(book)
+    assert book.told("file_damaged") == [{"reason": FOUND.message, "alone": False}]
+    book.tell(e.ViewChanged(a_view(1, isr=[1, 2, 3], version=13)))
+    assert begins_anew(book) == 1
+    book.wait(1)
+    assert begins_anew(book) == 1
+
+
+def test_a_follower_that_is_missed_does_not_wait_for_ever() -> None:
+    book = follower(isr=[1, 2])
+    book.wait(DAMAGE_WAIT_S - 1)
+    assert not begins_anew(book)
+    book.tell(FOUND)
+    book.wait(1.2)
+    assert begins_anew(book) == 1
+
+
+def test_a_follower_that_waits_takes_a_member_that_is_not_whole_for_one_on_the_way() -> None:
+    book = follower(isr=[1, 2, 3], states={3: "torn"})
+    book.wait(1)
+    assert not begins_anew(book)
+    book.tell(e.ViewChanged(a_view(1, isr=[1, 2, 3], version=13)))
+    assert begins_anew(book) == 1
+
+
+@pytest.mark.parametrize(
+    "book",
+    [
+        pytest.param(lambda: follower(isr=[1, 2], live=[1, 2]), id="nobody is on the way"),
+        pytest.param(lambda: follower(me=3, isr=[1, 2]), id="it is not in the ISR"),
+        pytest.param(lambda: follower(isr=[1, 2], settings=LONE), id="one is enough"),
+        pytest.param(
+            lambda: follower(e.FileDamaged("log", of_log=True), isr=[1, 2]), id="it is the log"
+        ),
+        pytest.param(lambda: follower(NEEDED, isr=[1, 2]), id="found as a leader"),
+    ],
+)
+def test_a_follower_that_is_not_missed_or_not_sound_waits_for_nobody(
+    book: Callable[[], Playbook],
+) -> None:
+    assert begins_anew(book()) == 1
+
+
+def test_a_log_that_proves_damaged_while_it_waits_ends_that() -> None:
+    book = follower(isr=[1, 2])
+    assert not begins_anew(book)
+    book.tell(e.FileDamaged("the log", of_log=True))
+    assert begins_anew(book) == 1
 
 
 def test_a_leader_resigns_where_all_are_in_sync_and_erases_nothing_before_another_leads() -> None:
