@@ -61,6 +61,8 @@ COMPARE_EVERY: Final = 16
 _ALL: Final = 1 << 40
 #: What is answered under the lease only.
 _LEASED: Final = (m.OffsetsAnswer, m.GroupAnswer, m.GroupsAnswer, m.HeartbeatAnswer)
+#: The exit code of who is asked to stop a second time before it has.
+INTERRUPTED: Final = 130
 #: How an operation's line begins.
 _INDEX: Final = b'{"index":'
 
@@ -294,8 +296,10 @@ class Judge:
             self.fail(f"one_history: yak-zk refuses {process.name}: {answer.message}")
 
     def broker_failed(self, broker: SimBroker, fatal: Fatal) -> None:
-        """A broker that stops by itself saw what must not be; or its disk failed, as planned."""
-        if not (broker.disk.sync_fails or broker.full or broker.rot()):
+        """A broker that stops by itself saw what must not be; or its disk failed, as planned, or it
+        was asked a second time."""
+        planned = broker.disk.sync_fails or broker.full or broker.rot()
+        if not planned and fatal.exit_code != INTERRUPTED:
             self.fail(f"{broker.name} stopped: {fatal.message}")
 
     # -- clients ----------------------------------------------------------------------------------

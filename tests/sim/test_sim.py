@@ -55,6 +55,7 @@ def test_what_keeps_disks_small_happens_often_enough() -> None:
         (15089, ""),  # a broker that left was taken for a restless one
         (18146, ""),  # a last digit 0 rotted to a blank, which JSON takes: a reader was sent it
         (303581, ""),  # a release, committed after its leader was replaced, told of the old group
+        (900550, ""),  # asked to stop twice, and taken for one that saw what must not be
     ],
 )
 def test_what_a_seed_found_once_stays_mended(seed: int, area: str) -> None:
