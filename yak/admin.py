@@ -30,7 +30,7 @@ One file of more than 400 lines, since the two say the same words, and are read 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Final, Literal, Self, TypeAlias, TypeVar
@@ -43,9 +43,9 @@ from yak import messages as m
 from yak.config import DEFAULT_BOOTSTRAP
 from yak.errors import RetriableError, YakError
 from yak.model import TopicPartition, parse_address, parse_addresses
-from yak.net.cluster import Cluster
+from yak.net.cluster import Cluster, OnWaiting
 from yak.net.loop_thread import LoopThread
-from yak.net.reports import ClusterReport, ask_one, order, probe, registered, together
+from yak.net.reports import ClusterReport, ask_one, order, survey, together
 
 #: How long the leader is waited for where another broker's word will do, in seconds.
 LEADER_S: Final = 2.0
@@ -91,7 +91,7 @@ class AsyncAdmin:
         *,
         client: str = "yak-admin",
         timeout_s: float = 30.0,
-        on_waiting: Callable[[str], None] | None = None,
+        on_waiting: OnWaiting | None = None,
     ) -> None:
         self._addresses = parse_addresses(bootstrap)
         self._cluster = Cluster(self._addresses, client)
@@ -325,11 +325,8 @@ class AsyncAdmin:
 
     async def status(self) -> ClusterReport:
         """Every broker's own word.  Raises RetriableError if not a single one answers."""
-        asked = dict.fromkeys(self._addresses)
-        reports = await asyncio.gather(*(probe(address) for address in asked))
-        known = await registered(reports)
-        more = [address for address in known if address not in asked]
-        reports += await asyncio.gather(*(probe(address) for address in more))
+        addresses = list(dict.fromkeys(self._addresses))
+        reports, known = await survey(addresses, self._cluster.on_waiting)
         if not any(report.status for report in reports):
             raise RetriableError(
                 "no broker answers: " + "; ".join(report.error for report in reports),
@@ -414,7 +411,7 @@ class Admin:
         *,
         client: str = "yak-admin",
         timeout_s: float = 30.0,
-        on_waiting: Callable[[str], None] | None = None,
+        on_waiting: OnWaiting | None = None,
     ) -> None:
         self._loop = LoopThread("yak-admin")
         self._admin = AsyncAdmin(

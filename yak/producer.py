@@ -44,7 +44,7 @@ from yak.core.records import Key, encode_record, key_bytes
 from yak.core.serializers import Serializer, Serializers, check_form
 from yak.errors import UndeliveredError, YakError
 from yak.model import Headers, RecordMetadata, parse_addresses
-from yak.net.cluster import Cluster
+from yak.net.cluster import Cluster, OnWaiting
 from yak.net.loop_thread import LoopThread
 from yak.net.receipts import AsyncSent, AsyncSentMany, Sent, SentMany, until_done
 from yak.net.sender import Sender, SendingRules, Statistics
@@ -74,6 +74,7 @@ class ProducerOptions(TypedDict, total=False):
     value_serializer: Serializer
     key_serializer: Serializer
     metadata_max_age_ms: float
+    on_waiting: OnWaiting | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +108,9 @@ class Settings:
     key_serializer: Serializer = None
     #: How old an idle producer's knowledge of partitions may be.
     metadata_max_age_ms: float = 5000
+    #: Told why, each second in which nobody acknowledges what waits to be: no broker answers, none
+    #: leads, too few are in sync.  Called on the producer's loop, and must not block.
+    on_waiting: OnWaiting | None = None
 
     def __post_init__(self) -> None:
         """Raises ValueError, naming the option."""
@@ -148,6 +152,8 @@ class AsyncProducer:
         )
         self._cluster = Cluster(parse_addresses(settings.bootstrap), settings.client)
         idempotent = settings.acks == "all" and settings.idempotent is not False
+        if settings.on_waiting is not None:
+            self._cluster.on_waiting = settings.on_waiting
         self._sender = Sender(
             self._cluster,
             self._accumulator,

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from typing import Any
 
 import pytest
 
+from tests.integration.conftest import CALM
 from tests.support.cluster import Cluster, MakeCluster, run_command
 from tests.support.logfiles import read_oplog
 from tests.support.process import command, environment, wait_until
 from tests.support.wire import Wire
+from yak.net.reports import PROBE_S
 
 
 def yak(cluster: Cluster, *argv: str, code: int = 0) -> str:
@@ -56,7 +59,13 @@ def test_status_shows_every_broker(shared: Cluster) -> None:
 
 
 def test_status_when_some_are_down(make_cluster: MakeCluster) -> None:
-    cluster = make_cluster()
+    cluster = make_cluster(zk_options=CALM)
+    leader = cluster.wait_leader()
+    cluster.pause(leader)
+    began = time.monotonic()
+    assert f"broker {leader} leads epoch 1 and does not answer" in yak(cluster, "status")
+    assert time.monotonic() - began < 2 * PROBE_S, "those that answer wait for it once"
+    cluster.resume(leader)
     cluster.kill(1)
     cluster.wait_leader(other_than=1)
     plain = yak(cluster, "status")

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.consuming import consuming, elsewhere, fetches, take, until_acked, values
 from tests.support.fake_broker import DROP, SILENT, Ask, Result, Step, refusal, refuse
-from tests.support.fake_cluster import FakeCluster, Stored
+from tests.support.fake_cluster import FakeCluster, Stored, fake_cluster
 from yak.consumer import AsyncConsumer, Consumer
 from yak.core.records import encode_values
 from yak.errors import CommitFailedError, ProtocolError, YakError
@@ -409,6 +409,23 @@ async def test_errors_of_registering_are_said() -> None:
             async with consumer:
                 pass
         assert caught.value.name == "INVALID_TOPIC"
+
+
+async def test_who_waits_for_a_cluster_is_told_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("yak.net.cluster.WAITING_S", 0.2)
+    told: list[str] = []
+    async with fake_cluster() as town:
+        steps = town.metadata
+        for broker in town.brokers:
+            broker.on("metadata", refuse("OVERLOADED"))
+        consumer = AsyncConsumer("t", bootstrap=town.bootstrap, on_waiting=told.append)
+        starting = asyncio.ensure_future(consumer.start())
+        await town[1].until(lambda: len(told) > 1)
+        assert all("as scripted" in why for why in told)
+        for broker in town.brokers:
+            broker.on("metadata", steps)
+        await starting
+        await consumer.close()
 
 
 @pytest.mark.parametrize(

@@ -368,6 +368,32 @@ async def test_an_unreachable_cluster_is_said_after_max_block_ms() -> None:
         await producer.close()
 
 
+async def test_who_waits_for_an_acknowledgement_is_told_why(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("yak.net.cluster.WAITING_S", 0.2)
+    monkeypatch.setattr("yak.net.sender.WAITING_S", 0.2)
+    told: list[str] = []
+    async with producing(on_waiting=told.append) as (town, producer):
+        await producer.send_and_wait("t", 1)
+        await asyncio.sleep(0.5)
+        assert told == [], "nothing is waited for"
+        town[1].on("produce", refuse("NOT_ENOUGH_REPLICAS"))
+        await producer.send("t", 2)
+        await town[1].until(lambda: len(told) > 1)
+        assert all("as scripted" in why for why in told)
+        town[1].on("produce", town.produce)
+        await producer.flush(10)
+        town.lead(None, 2)
+        town[1].hang_up()
+        told.clear()
+        await producer.send("t", 3)
+        await town[1].until(lambda: "no broker leads" in " ".join(told))
+        town.lead(1, 3)
+        await producer.flush(10)
+        assert town.values("t") == [1, 2, 3]
+
+
 async def test_close_says_goodbye_and_then_nothing_more_goes() -> None:
     async with producing() as (town, producer):
         await producer.send("t", 1)

@@ -21,6 +21,7 @@ from yak.admin import Admin
 from yak.commands.completing import complete_broker
 from yak.commands.options import COUNT, examples, option_bootstrap, option_json
 from yak.commands.output import Cell, echo_json, listed, table
+from yak.commands.reaching import Waiting
 from yak.net.reports import BrokerReport, ClusterReport
 
 #: Of a status, what is shown beside it, or is no news.
@@ -34,8 +35,7 @@ _ELSEWHERE: Final = frozenset(("ok", "role", "broker", "host", "port"))
 @option_json
 def list_(*, bootstrap: str, as_json: bool) -> None:
     """List all brokers that the cluster has known."""
-    with Admin(bootstrap, client="yak-broker-list") as admin:
-        report = admin.status()
+    report = _asked(bootstrap, "yak-broker-list")
     if as_json:
         echo_json([_facts(one, report) for one in report.brokers])
         return
@@ -55,8 +55,7 @@ def list_(*, bootstrap: str, as_json: bool) -> None:
 @option_json
 def describe(*, broker: int, bootstrap: str, as_json: bool) -> int:
     """Show one broker by its own word.  Exit code 1 if it does not answer."""
-    with Admin(bootstrap, client="yak-broker-describe") as admin:
-        report = admin.status()
+    report = _asked(bootstrap, "yak-broker-describe")
     found = next((one for one in report.brokers if one.id == broker), None)
     if found is None:
         known = listed([str(one.id) for one in report.brokers])
@@ -74,6 +73,11 @@ def describe(*, broker: int, bootstrap: str, as_json: bool) -> int:
             if value not in (None, "", []):
                 click.echo(f"{name.replace('_', ' '):<{width}}{_text(value)}")
     return 0 if status is not None else 1
+
+
+def _asked(bootstrap: str, client: str) -> ClusterReport:
+    with Admin(bootstrap, client=client, on_waiting=Waiting(bootstrap)) as admin:
+        return admin.status()
 
 
 def _facts(one: BrokerReport, report: ClusterReport) -> dict[str, Any]:

@@ -34,7 +34,7 @@ from yak.commands.options import (
     option_metrics,
     option_version,
 )
-from yak.commands.reaching import say_if_refused
+from yak.commands.reaching import Waiting
 from yak.commands.starts import Start, StartType, since
 from yak.model import Address
 
@@ -148,9 +148,11 @@ def consume(
         logging.basicConfig(format="%(message)s")
     if quiet or verbose:
         logging.getLogger("yak").setLevel(logging.ERROR if quiet else logging.INFO)
-    say_if_refused(reading["bootstrap"], timeout)
+    say = Waiting(reading["bootstrap"], quiet=quiet)
     with Interrupts() as interrupts:
-        drain = Drain(topic, group, show, until, interrupts, quiet=quiet, verbose=verbose)
+        drain = Drain(
+            topic, group, show, until, interrupts, on_waiting=say, quiet=quiet, verbose=verbose
+        )
         return drain.run(where, metrics=metrics_address(metrics), **reading)
 
 

@@ -78,11 +78,11 @@ async def examine(wanted: Wanted) -> list[Step]:
     steps.append(_metadata_step(reached, known))
     if isinstance(known, m.MetadataAnswer):
         brokers = sorted(known.brokers, key=lambda broker: broker.id)
-        steps += await asyncio.gather(*(_broker(one, known, reached) for one in brokers))
+        asked = [_broker(one, known, reached) for one in brokers]
     else:
         steps.append(skipped("broker", "", "needs metadata"))
-    steps.append(await _zk(wanted, known))
-    steps.append(await _clocks(wanted, known))
+        asked = []
+    steps += await asyncio.gather(*asked, _zk(wanted, known), _clocks(wanted, known))
     return [*steps, *machine.look(wanted.data_dir, wanted.members)]
 
 
@@ -184,16 +184,13 @@ def _bootstrap_steps(
 
 async def _metadata(reached: dict[Address, _Reached]) -> m.MetadataAnswer | YakError | None:
     """The newest word of those that answer; None where nobody said hello."""
-    answers: list[m.MetadataAnswer] = []
-    error: YakError | None = None
-    for address, one in reached.items():
-        if one.hello is not None:
-            try:
-                answers.append(
-                    await ask_one(address, m.Metadata(id=0, topics=[]), m.MetadataAnswer)
-                )
-            except YakError as e:
-                error = e
+    request = m.Metadata(id=0, topics=[])
+    asked = [address for address, one in reached.items() if one.hello is not None]
+    said = await asyncio.gather(
+        *(ask_one(address, request, m.MetadataAnswer) for address in asked), return_exceptions=True
+    )
+    answers = [one for one in said if isinstance(one, m.MetadataAnswer)]
+    error = next((one for one in said if isinstance(one, YakError)), None)
     return max(answers, key=lambda answer: answer.epoch, default=error)
 
 
@@ -314,7 +311,10 @@ async def _clocks(wanted: Wanted, known: m.MetadataAnswer | YakError | None) -> 
     bootstrap = ",".join(map(str, wanted.bootstrap))
     at = int(time.time() * 1000) + CLOCK_SLACK_MS
     try:
-        async with AsyncAdmin(bootstrap, client="yak-doctor", timeout_s=PROBE_S) as admin:
+        async with (
+            asyncio.timeout(PROBE_S),
+            AsyncAdmin(bootstrap, client="yak-doctor", timeout_s=PROBE_S) as admin,
+        ):
             topics = await admin.topics()
             ahead = [
                 name
@@ -324,6 +324,8 @@ async def _clocks(wanted: Wanted, known: m.MetadataAnswer | YakError | None) -> 
             ]
     except YakError as e:
         return skipped("clocks", "", f"the leader does not say: {e}")
+    except TimeoutError:
+        return skipped("clocks", "", f"the leader does not say within {PROBE_S:g} s")
     return clock_step(ahead)
 
 

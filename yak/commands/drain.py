@@ -34,6 +34,7 @@ from yak.commands.starts import At, Last, Start
 from yak.consumer import Consumer
 from yak.errors import YakError
 from yak.model import Address, TopicPartition
+from yak.net.cluster import OnWaiting
 
 if TYPE_CHECKING:
     from yak.metrics.station import Figures
@@ -48,6 +49,8 @@ _WAIT_MS: Final = 500
 _WAIT_FOR_END_MS: Final = 50
 #: How long the leader may take to say where the end is, or how much is left out.
 _ASK_S: Final = 5.0
+#: The same where nothing can begin without it.
+_START_S: Final = 30.0
 
 
 class Until(NamedTuple):
@@ -67,7 +70,10 @@ class Until(NamedTuple):
 
 
 class Drain:
-    """See the module's text.  group: None reads for itself."""
+    """See the module's text.
+
+    group: None reads for itself.  on_waiting: is told what is waited for, on other threads.
+    """
 
     def __init__(
         self,
@@ -77,6 +83,7 @@ class Drain:
         until: Until,
         interrupts: Interrupts,
         *,
+        on_waiting: OnWaiting = lambda _: None,
         quiet: bool,
         verbose: bool = False,
     ) -> None:
@@ -85,6 +92,7 @@ class Drain:
         self._show = show
         self._until = until
         self._interrupts = interrupts
+        self._on_waiting = on_waiting
         self._quiet = quiet
         self._verbose = verbose
         #: Records on stdout.
@@ -104,7 +112,7 @@ class Drain:
     ) -> int:
         """Print; the exit code.  start: None where nothing was said.  Raises YakError."""
         if self._until.idle_s is not None:
-            with Admin(bootstrap, timeout_s=self._until.idle_s) as admin:
+            with self._admin(bootstrap, self._until.idle_s) as admin:
                 admin.brokers()  # a cluster that nobody can reach is told of in that time, too
         if self._until.end:
             self._check_topic(bootstrap)
@@ -118,6 +126,7 @@ class Drain:
                 partitions=partitions or None,
                 read_from=read_from,
                 wait_ms=_WAIT_FOR_END_MS if self._until.end else _WAIT_MS,
+                on_waiting=self._on_waiting,
             )
         except ValueError as e:
             raise click.UsageError(str(e)) from e
@@ -136,6 +145,9 @@ class Drain:
         if expected is not None and self.printed < expected:
             return say(f"{self.printed} records came from {bootstrap}, {expected} were expected", 1)
         return 0
+
+    def _admin(self, bootstrap: str, timeout_s: float = _START_S) -> Admin:
+        return Admin(bootstrap, timeout_s=timeout_s, on_waiting=self._on_waiting)
 
     def _figures(self, consumer: Consumer) -> Figures:
         from yak.metrics.of_clients import ConsumerFigures
@@ -162,7 +174,7 @@ class Drain:
     def _check_topic(self, bootstrap: str) -> None:
         """What ends with the topic would never end without one.  Raises UNKNOWN_TOPIC."""
         try:
-            with Admin(bootstrap, timeout_s=_ASK_S) as admin:
+            with self._admin(bootstrap, _ASK_S) as admin:
                 admin.topic(self._topic)
         except YakError as e:
             if e.name == "UNKNOWN_TOPIC":
@@ -179,7 +191,7 @@ class Drain:
             case Last(count):
                 return -count if count else "end"
             case At(ms):
-                with Admin(bootstrap) as admin:
+                with self._admin(bootstrap) as admin:
                     report = admin.topic(self._topic)
                     found = admin.offsets(self._topic, len(report.partitions), ms)
                 return {
@@ -194,7 +206,7 @@ class Drain:
         positions = consumer.positions
         if self._end is None or not positions.keys() <= self._end.keys():
             try:
-                with Admin(bootstrap, timeout_s=_ASK_S) as admin:
+                with self._admin(bootstrap, _ASK_S) as admin:
                     report = admin.topic(self._topic)
             except YakError:
                 return True  # nobody leads: the replica's own word must do
@@ -202,7 +214,7 @@ class Drain:
         return all(offset >= self._end[where] for where, offset in positions.items())
 
     def _say_what_is_left_out(self, consumer: Consumer, bootstrap: str) -> None:
-        with contextlib.suppress(YakError), Admin(bootstrap, timeout_s=_ASK_S) as admin:
+        with contextlib.suppress(YakError), self._admin(bootstrap, _ASK_S) as admin:
             begun = {
                 (self._topic, p.partition): p.start for p in admin.topic(self._topic).partitions
             }

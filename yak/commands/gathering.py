@@ -17,6 +17,7 @@ Not here: what follows from the facts (yak/explain/).
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -26,6 +27,7 @@ import msgspec
 
 from yak.admin import AsyncAdmin
 from yak.commands.log import Torn, read_log
+from yak.commands.reaching import Waiting
 from yak.core import ops
 from yak.core.document import Document
 from yak.core.snapshot import restore
@@ -34,7 +36,7 @@ from yak.errors import Fatal, YakError
 from yak.explain.facts import Event, Facts, LogFacts, Seen, named
 from yak.explain.questions import Question
 from yak.local import faults, note
-from yak.messages import GroupAnswer
+from yak.messages import CoordinatorStatus, GroupAnswer
 from yak.net.reports import ClusterReport, fetch_operation
 from yak.storage import checkpoint as checkpoints
 from yak.storage.faults import Damaged
@@ -297,23 +299,27 @@ async def ask_cluster(
     question: Question, bootstrap: str, zk: str, gathered: Gathered, *, named_by_user: bool
 ) -> None:
     """What the brokers and yak-zk say.  named_by_user: that none answers is worth a word."""
-    async with AsyncAdmin(bootstrap, client="yak-explain", timeout_s=ASK_S) as admin:
-        try:
-            report = await admin.status()
-        except YakError as e:
-            if named_by_user or not gathered.sources:
-                gathered.unknown.append(f"what a running cluster says: {e}")
-        else:
+    say = Waiting(bootstrap)
+    async with AsyncAdmin(
+        bootstrap, client="yak-explain", timeout_s=ASK_S, on_waiting=say
+    ) as admin:
+        report, told = await asyncio.gather(
+            admin.status(), admin.coordinator(zk), return_exceptions=True
+        )
+        if isinstance(report, ClusterReport):
             if gathered.is_ours(report.cluster, f"what answers at {bootstrap}"):
                 await _ask_brokers(question, admin, report, gathered)
-        try:
-            told = await admin.coordinator(zk)
-        except YakError:
-            gathered.zk_silent = (
-                f"what yak-zk says: it does not answer at {zk}; --zk HOST:PORT names another"
-            )
-            return
-    if gathered.is_ours(told.cluster, f"what answers at {zk}"):
+        elif not isinstance(report, YakError):
+            raise report
+        elif named_by_user or not gathered.sources:
+            gathered.unknown.append(f"what a running cluster says: {report}")
+    if not isinstance(told, CoordinatorStatus):
+        if not isinstance(told, YakError):
+            raise told
+        gathered.zk_silent = (
+            f"what yak-zk says: it does not answer at {zk}; --zk HOST:PORT names another"
+        )
+    elif gathered.is_ours(told.cluster, f"what answers at {zk}"):
         gathered.sources.append(f"yak-zk at {zk}")
         gathered.fields["coordinator"] = told
         gathered.known |= {one.broker for one in told.sessions}
@@ -330,6 +336,9 @@ async def _ask_brokers(
         "brokers " + ", ".join(f"{one.id} at {one.address}" for one in report.brokers if one.status)
     )
     if question.kind in ("leader", "isr") or report.leader is None:
+        return
+    if report.broker(report.leader) is None:  # it would be waited for once more
+        gathered.unknown.append(f"what the leader knows: broker {report.leader} does not answer")
         return
     try:
         await _ask_leader(question, admin, report, gathered)

@@ -28,7 +28,7 @@ from yak.commands.kafka_options import (
 )
 from yak.commands.kafka_properties import consumer_settings
 from yak.commands.options import COUNT, check_topic, examples, option_version
-from yak.commands.reaching import say_if_refused
+from yak.commands.reaching import Waiting
 
 #: Where Kafka keeps what groups acknowledged; a course may look at it.
 _OFFSETS: Final = "__consumer_offsets"
@@ -111,9 +111,9 @@ def kafka_console_consumer(
     if group is not None and partition is not None:
         raise click.UsageError("--group and --partition contradict each other: the group shares")
     until = Until(records=max_messages, idle_s=None if timeout_ms is None else timeout_ms / 1000)
-    say_if_refused(bootstrap, until.idle_s)
+    say = Waiting(bootstrap)
     with Interrupts() as interrupts:
-        drain = Drain(topic, group, show, until, interrupts, quiet=False)
+        drain = Drain(topic, group, show, until, interrupts, on_waiting=say, quiet=False)
         try:
             return drain.run(
                 "beginning" if from_beginning else begins if offset is None else _start(offset),

@@ -249,7 +249,11 @@ class Sketch:
                     picture.zk_error = f"at {self._zk} is the yak-zk of another cluster"
             else:
                 self._zk_known = True
-        if report is not None and report.leader is not None:
+        if report is None or report.leader is None:
+            return picture
+        if report.broker(report.leader) is None:  # it would be waited for once more
+            picture.leader_error = f"broker {report.leader}, which leads, does not answer"
+        else:
             await self._ask_leader(picture)
         return picture
 

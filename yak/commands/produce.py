@@ -148,7 +148,8 @@ def produce(
     )
     on_terminal = file is None and sys.stdin.isatty()
     shows = (verbose or on_terminal) and not quiet
-    producer = make_producer(**{**delivery, "acks": _ACKS[delivery["acks"]]})
+    settings = {**delivery, "acks": _ACKS[delivery["acks"]]}
+    producer = make_producer(quiet=quiet, **settings)
     with contextlib.ExitStack() as stack:
         replicas = _replicas(delivery["bootstrap"], delivery["acks"], stack if shows else None)
         interrupts = stack.enter_context(Interrupts())
@@ -182,12 +183,15 @@ def _replicas(
     return ask
 
 
-def make_producer(**options: Any) -> Producer:
-    """With these of a producer's options.  Raises UsageError for what it does not take."""
-    from yak.commands.reaching import say_if_refused
+def make_producer(*, quiet: bool = False, **options: Any) -> Producer:
+    """With these of a producer's options.  Raises UsageError for what it does not take.
+
+    quiet: does not say what it waits for.
+    """
+    from yak.commands.reaching import Waiting
     from yak.producer import Producer, Settings
 
-    say_if_refused(options["bootstrap"])
+    options = {"on_waiting": Waiting(options["bootstrap"], quiet=quiet), **options}
     timeout_s = options.get("delivery_timeout", Settings.delivery_timeout)
     try:
         return Producer(**{"max_block_ms": timeout_s * 1000 + _PATIENCE_MS, **options})

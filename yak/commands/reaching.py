@@ -6,12 +6,14 @@
 
 Rules:
 
-* What takes longer than SAY_S is said on stderr, once, with the cause as far as it is known.
+* What takes longer than SAY_S is said on stderr, with the cause as far as it is known: once, and
+  again where another cause comes, or where it was over meanwhile.
 * Where every address refuses for REFUSED_S, a question is not asked any longer: nothing is there.
   But where yak.json says that the cluster lives, its brokers are on their way, and are waited for.
 * An address that does not refuse (a machine that is down, a network that is slow) is left to the
   library, which asks until its own time-out.
-* Producers and consumers wait as they always do; of them only the waiting is said.
+* Producers and consumers wait as they always do; of them only the waiting is said, and with
+  `--quiet` not even that.
 
 Not here: who leads, and what is asked of whom (yak/net/cluster.py).
 """
@@ -20,11 +22,12 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import selectors
 import socket
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Final, TypeAlias
 
 import click
 
@@ -40,9 +43,15 @@ SAY_S: Final = 1.0
 REFUSED_S: Final = 5.0
 #: The same where a cluster of `yak up` lives: a broker may have a long log to read.
 COMING_S: Final = 30.0
+#: Whoever was not told for so long, in seconds, did not wait: what comes is news.  Between two
+#: attempts to reach anybody a library rests 5 s at most.
+ANEW_S: Final = 10.0
 #: Connecting to somebody who does not refuse.
 _CONNECT_S: Final = 0.5
 _AGAIN_S: Final = 0.1
+_NAMED: Final = re.compile(r"\S+:\d+")
+
+Say: TypeAlias = Callable[[str], None]
 
 
 class Admin(admin.Admin):
@@ -55,7 +64,7 @@ class Admin(admin.Admin):
         client: str = "yak-admin",
         timeout_s: float = 30.0,
     ) -> None:
-        say = _say_once(bootstrap)
+        say = Waiting(bootstrap)
         why = _refused_until(bootstrap, say, min(REFUSED_S, timeout_s), timeout_s)
         if why:
             raise RetriableError(
@@ -66,29 +75,34 @@ class Admin(admin.Admin):
         super().__init__(bootstrap, client=client, timeout_s=timeout_s, on_waiting=say)
 
 
-def say_if_refused(bootstrap: str, timeout_s: float | None = None) -> None:
-    """For who waits by itself: say it, where nobody listens for SAY_S.
+class Waiting:
+    """Says on stderr what is waited for; told as often as one likes, as the library's `on_waiting`.
 
-    timeout_s: that of the command; a shorter one leaves no time for it.
+    quiet: says nothing.
     """
-    if timeout_s is None or timeout_s > SAY_S:
-        _refused_until(bootstrap, _say_once(bootstrap), SAY_S, SAY_S)
+
+    def __init__(
+        self, bootstrap: str, *, quiet: bool = False, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._bootstrap = bootstrap
+        self._quiet = quiet
+        self._clock = clock
+        #: The causes that were said since this waiting began, but for whom they name: of many
+        #: brokers each has its turn.
+        self._said: set[str] = set()
+        self._at = 0.0
+
+    def __call__(self, why: str) -> None:
+        if self._clock() - self._at > ANEW_S:
+            self._said.clear()
+        self._at = self._clock()
+        kind = _NAMED.sub("", why)
+        if kind not in self._said and not self._quiet:
+            self._said.add(kind)
+            click.echo(f"waiting for the cluster at {self._bootstrap}: {why}", err=True)
 
 
-def _say_once(bootstrap: str) -> Callable[[str], None]:
-    told: list[str] = []
-
-    def say(why: str) -> None:
-        if not told:
-            told.append(why)
-            click.echo(f"waiting for the cluster at {bootstrap}: {why}", err=True)
-
-    return say
-
-
-def _refused_until(
-    bootstrap: str, say: Callable[[str], None], limit_s: float, coming_s: float
-) -> str:
+def _refused_until(bootstrap: str, say: Say, limit_s: float, coming_s: float) -> str:
     """Why nobody listens, once that is so for so long; "" as soon as somebody does, or may.
 
     coming_s: the limit where a cluster of `yak up` lives, COMING_S at most.

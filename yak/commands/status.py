@@ -47,6 +47,7 @@ from yak.commands.options import (
 )
 from yak.commands.output import Cell, echo_json, listed, many, table
 from yak.commands.picture import Picture, Sketch
+from yak.commands.reaching import Waiting
 from yak.commands.running import run
 from yak.config import DEFAULT_ZK
 from yak.errors import RetriableError
@@ -103,7 +104,9 @@ async def _status(
 ) -> int:
     import asyncio
 
-    async with AsyncAdmin(bootstrap, client="yak-status") as admin:
+    # One that is shown again and again shows that, too.
+    say = Waiting(bootstrap, quiet=watch is not None)
+    async with AsyncAdmin(bootstrap, client="yak-status", on_waiting=say) as admin:
         sketch = Sketch(admin, zk, zk_named=zk_named, home=note.home_of(bootstrap))
         while True:
             began = time.monotonic()

@@ -30,6 +30,7 @@ import click
 
 from yak.commands.options import examples, option_json
 from yak.commands.output import Cell, echo_json, many, table
+from yak.commands.reaching import Waiting
 from yak.errors import Fatal
 from yak.net.loop_thread import LoopThread
 from yak.net.replicas import Replicas, compare_replicas
@@ -190,7 +191,7 @@ def _as_dict(one: Audit) -> dict[str, object]:
 def _verify_cluster(bootstrap: str, *, as_json: bool) -> int:
     thread = LoopThread("yak-verify")
     try:
-        found: Replicas = thread.call(compare_replicas(bootstrap))
+        found: Replicas = thread.call(compare_replicas(bootstrap, Waiting(bootstrap)))
     finally:
         thread.stop()
     faults = [Fault(*fault) for fault in found.faults]

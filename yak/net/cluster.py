@@ -27,9 +27,10 @@ lines because who leads, who is asked and who is left depend on each other at ev
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
-from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple, TypeVar
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Final, NamedTuple, TypeAlias, TypeVar
 
 from msgspec import UNSET
 
@@ -43,6 +44,8 @@ from yak.net.tasks import spawn
 from yak.protocol import Buffer, Frame
 
 A = TypeVar("A", bound=m.Answer)
+#: Is told why something is waited for.
+OnWaiting: TypeAlias = Callable[[str], None]
 
 #: A request to the leader that waits longer makes the others be asked who leads, in seconds.
 #: Well below the brokers' session time-out, and far above a healthy answer.
@@ -53,8 +56,11 @@ PROBE_EVERY_S: Final = 0.2
 PROBE_WIDTH: Final = 5
 #: How long one broker may take to say who leads, or to accept a connection.
 PROBE_S: Final = 1.0
-#: Whoever has asked for so long without an answer is told why (`on_waiting`), in seconds.
+#: Whoever has asked for so long without an answer is told why (`on_waiting`), in seconds; so often
+#: again.
 WAITING_S: Final = 1.0
+#: The same where a leader took the request, in seconds: it may well be at work that long.
+SLOW_S: Final = 3.0
 #: The longest pause between two searches for a leader: an election must not be waited past.
 SEARCH_PAUSE_S: Final = 0.2
 #: How many hints are followed without a pause: two stale ones may point at each other.
@@ -63,6 +69,9 @@ HINTS_TRUSTED: Final = 2
 GRACE_S: Final = 5.0
 #: How long a request is asked again where the caller does not say.
 DEFAULT_DEADLINE_S: Final = 30.0
+
+#: What is known before any request has failed.
+_NO_TROUBLE: Final = "none; does one of them lead, and are enough in sync?"
 
 #: After these the request was surely not carried out, and may be later.
 _NOTHING_DONE: Final = frozenset(
@@ -113,9 +122,9 @@ class Cluster:
         self.interest: set[str] = set()
         #: Called when another leader, or a higher epoch, was heard of.
         self.on_change: Callable[[], None] = lambda: None
-        #: Called with the cause when a request has waited for WAITING_S, not for its answer but
-        #: for somebody who gives one.
-        self.on_waiting: Callable[[str], None] = lambda _: None
+        #: Called with the cause while a request has waited for WAITING_S and more, not for its
+        #: answer but for somebody who gives one.
+        self.on_waiting: OnWaiting = lambda _: None
         self._bootstrap = list(bootstrap)
         self._chance = chance
         self._connections: dict[Address, Connection] = {}
@@ -125,8 +134,9 @@ class Cluster:
         self._watch: asyncio.TimerHandle | None = None
         self._closed = False
         #: Why the last attempt to reach anybody failed, for the message of a time-out.
-        self.trouble = "none; does one of them lead, and are enough in sync?"
-        self._refusals = 0
+        self.trouble = _NO_TROUBLE
+        #: How often a request to the leader has failed.
+        self.refusals = 0
 
     # -- asking -----------------------------------------------------------------------------------
 
@@ -149,9 +159,8 @@ class Cluster:
         deadline = loop.time() + timeout_s
         backoff = Backoff(most=SEARCH_PAUSE_S)
         hints, in_doubt = 0, False
-        waiting = loop.call_later(WAITING_S, self._still_waiting, self._refusals)
         try:
-            async with asyncio.timeout_at(deadline):
+            async with self._telling(), asyncio.timeout_at(deadline):
                 while True:
                     connection = await self.leader_connection()
                     if isinstance(request, m.Logged):
@@ -170,8 +179,6 @@ class Cluster:
                             await asyncio.sleep(backoff.pause(self._chance()))
         except TimeoutError as e:
             raise self._timed_out(request, timeout_s) from e
-        finally:
-            waiting.cancel()
 
     async def ask_any(
         self,
@@ -185,10 +192,8 @@ class Cluster:
         Raises what was answered where no other broker would know better; else TimeoutError.
         """
         backoff = Backoff(most=SEARCH_PAUSE_S)
-        loop = asyncio.get_running_loop()
-        waiting = loop.call_later(WAITING_S, self._still_waiting, self._refusals)
         try:
-            async with asyncio.timeout(timeout_s):
+            async with self._telling(), asyncio.timeout(timeout_s):
                 while True:
                     for address in self._candidates():
                         try:
@@ -201,8 +206,6 @@ class Cluster:
                     await asyncio.sleep(backoff.pause(self._chance()))
         except TimeoutError as e:
             raise self._timed_out(request, timeout_s) from e
-        finally:
-            waiting.cancel()
 
     async def metadata(
         self, topics: Sequence[str] | None = None, *, timeout_s: float = DEFAULT_DEADLINE_S
@@ -277,10 +280,25 @@ class Cluster:
             self._search = spawn(self._ask_several(), name="search for the leader")
         await asyncio.shield(self._search)
 
+    def tell(self, waited_s: float, refusals: int) -> None:
+        """Say to `on_waiting` why something is waited for.
+
+        refusals: as many as there were when that began.
+        """
+        if self.refusals == refusals and self.open_connection(self.leader) is not None:
+            if waited_s >= SLOW_S:  # until then it works on it; who leads is looked at in any case
+                self.on_waiting(f"{self.leader}, which leads, does not answer")
+        elif self.refusals == refusals and self.leader is None and self.brokers:
+            self.on_waiting("no broker leads: `yak status` says why")
+        elif self.trouble == _NO_TROUBLE:
+            self.on_waiting("no broker has answered yet")
+        else:
+            self.on_waiting(self.trouble)
+
     def note(self, error: YakError, connection: Connection) -> None:
         """Draw the conclusions of a failed request to the supposed leader."""
         self.trouble = str(error)
-        self._refusals += 1
+        self.refusals += 1
         if error.name not in _LOOK_AGAIN or self.leader not in (None, connection.address):
             return
         hint = error.leader
@@ -302,14 +320,21 @@ class Cluster:
 
     # -- inside -----------------------------------------------------------------------------------
 
-    def _still_waiting(self, refusals: int) -> None:
-        """refusals: as many as there were when the request was made."""
-        if self._refusals == refusals and self.open_connection(self.leader) is not None:
-            return  # the leader works on it, or hangs: who leads is looked at in any case
-        if self._refusals == refusals and self.leader is None and self.brokers:
-            self.on_waiting("no broker leads: `yak status` says why")
-        else:
-            self.on_waiting(self.trouble)
+    @contextlib.asynccontextmanager
+    async def _telling(self) -> AsyncIterator[None]:
+        """As long as this lasts, somebody waits, and is told why."""
+        loop = asyncio.get_running_loop()
+        began, refusals = loop.time(), self.refusals
+
+        def look() -> None:
+            timers[0] = loop.call_later(WAITING_S, look)
+            self.tell(loop.time() - began, refusals)
+
+        timers = [loop.call_later(WAITING_S, look)]
+        try:
+            yield
+        finally:
+            timers[0].cancel()
 
     def _check_open(self) -> None:
         if self._closed:

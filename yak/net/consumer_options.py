@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias, TypedDict
 from yak.config import DEFAULT_BOOTSTRAP, MAX_WAIT_MS, MIB
 from yak.core.serializers import Deserializer, check_form
 from yak.model import TopicPartition
+from yak.net.cluster import OnWaiting
 from yak.net.fetcher import OnGap, ReadFrom
 from yak.net.places import Start, check_start, gap_policy
 
@@ -42,6 +43,7 @@ class ConsumerOptions(TypedDict, total=False):
     wait_ms: int
     metadata_max_age_ms: float
     verify: bool
+    on_waiting: OnWaiting | None
 
 
 class Callbacks(NamedTuple):
@@ -102,6 +104,9 @@ class Settings:
     metadata_max_age_ms: float = 5000
     #: Compare records with their checksums.
     verify: bool = True
+    #: Told why, each second in which nobody answers who could: no broker does, or none leads.
+    #: Called on the consumer's loop; it must not block, nor hold the consumer.
+    on_waiting: OnWaiting | None = None
 
     def __post_init__(self) -> None:
         """Raises ValueError, naming the option."""

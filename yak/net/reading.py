@@ -57,6 +57,8 @@ class Reading:
         self._loop = asyncio.get_running_loop()
         self._cluster = Cluster(parse_addresses(settings.bootstrap), settings.client)
         self._cluster.interest.update(topics)
+        if settings.on_waiting is not None:
+            self._cluster.on_waiting = settings.on_waiting
         self.inbox = Inbox(
             threading.Lock(),
             commit_after=settings.commit == "after",

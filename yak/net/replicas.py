@@ -21,7 +21,7 @@ from yak.config import MIB
 from yak.core.records import split_operations
 from yak.errors import ProtocolError, RetriableError, YakError
 from yak.model import MAX_INT, Address, TopicPartition, parse_addresses
-from yak.net.cluster import Cluster
+from yak.net.cluster import Cluster, OnWaiting
 from yak.net.connection import Connection, read_answer
 
 #: How long one broker may take for one answer, in seconds.
@@ -54,9 +54,13 @@ class _Answered(NamedTuple):
     body: bytes
 
 
-async def compare_replicas(bootstrap: str) -> Replicas:
-    """Read everything from every in-sync replica.  Raises YakError where one cannot be asked."""
+async def compare_replicas(bootstrap: str, on_waiting: OnWaiting) -> Replicas:
+    """Read everything from every in-sync replica.  Raises YakError where one cannot be asked.
+
+    on_waiting: is told why nobody answers yet.
+    """
     cluster = Cluster(parse_addresses(bootstrap), "yak-verify")
+    cluster.on_waiting = on_waiting
     try:
         known = await cluster.metadata(timeout_s=_FIND_S)
         addresses = {one.id: Address(one.host, one.port) for one in known.brokers}

@@ -18,6 +18,7 @@ from yak import messages as m
 from yak.core import ops
 from yak.errors import RetriableError, YakError
 from yak.model import Address
+from yak.net.cluster import WAITING_S, OnWaiting
 from yak.net.connection import Connection
 
 #: How long one process may take to say how it is, in seconds.
@@ -63,11 +64,17 @@ class ClusterReport(msgspec.Struct, kw_only=True, frozen=True):
 async def ask_one(
     address: Address, request: m.Request, answer_type: type[A], *, timeout_s: float | None = None
 ) -> A:
-    """One question on a connection of its own, without a second try.  timeout_s: PROBE_S."""
+    """One question on a connection of its own, without a second try.
+
+    timeout_s: for all of it; PROBE_S.
+    """
     timeout_s = PROBE_S if timeout_s is None else timeout_s
-    connection = await Connection.open(address, timeout_s=PROBE_S)
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    connection = await Connection.open(address, timeout_s=min(PROBE_S, timeout_s))
     try:
-        answer, _ = await connection.ask(request, answer_type, timeout_s=timeout_s)
+        left = round(max(0.01, timeout_s - (loop.time() - began)), 2)
+        answer, _ = await connection.ask(request, answer_type, timeout_s=left)
     finally:
         connection.close()
     return answer
@@ -92,6 +99,33 @@ async def probe(address: Address) -> BrokerReport:
     except YakError as e:
         return BrokerReport(id=None, address=address, error=str(e))
     return BrokerReport(id=status.broker, address=address, status=status)
+
+
+async def survey(
+    addresses: Sequence[Address], on_waiting: OnWaiting
+) -> tuple[list[BrokerReport], dict[Address, int]]:
+    """What each of these says, and each broker that they name beside them; and all those names.
+
+    All are asked at once, and whoever hangs holds up nobody's but its own answer, for PROBE_S.
+    on_waiting: is told once where none has answered for WAITING_S.
+    """
+    names = ", ".join(map(str, addresses))
+    why = f"no answer yet from {names}"
+    waiting = asyncio.get_running_loop().call_later(WAITING_S, on_waiting, why)
+    known: dict[Address, int] = {}
+    async with asyncio.TaskGroup() as group:
+        asked = {one: group.create_task(probe(one)) for one in addresses}
+        rest = set(asked.values())
+        try:
+            while rest and not known:
+                done, rest = await asyncio.wait(rest, return_when=asyncio.FIRST_COMPLETED)
+                known = await registered([task.result() for task in done])
+        finally:
+            waiting.cancel()
+        for address in known:
+            if address not in asked:
+                asked[address] = group.create_task(probe(address))
+    return [task.result() for task in asked.values()], known
 
 
 async def registered(reports: Sequence[BrokerReport]) -> dict[Address, int]:

@@ -44,7 +44,7 @@ from yak.core.batches import Accumulator, Batch, Queue, Topic
 from yak.core.inflight import Entry, InFlight
 from yak.errors import ProducerFencedError, YakError
 from yak.model import BATCHES_REMEMBERED
-from yak.net.cluster import Cluster
+from yak.net.cluster import WAITING_S, Cluster
 from yak.net.connection import Connection, read_answer
 from yak.net.registration import Registration
 from yak.net.tasks import spawn
@@ -144,6 +144,7 @@ class Sender:
         self._remaking: dict[str, asyncio.Task[None]] = {}
         self._closed = False
         cluster.on_change = self.pump_all
+        self._teller = spawn(self._tell(), name="producer says what it waits for")
         self._keeper = spawn(self.registration.run(), name="producer's heartbeat")
 
     # -- sending ----------------------------------------------------------------------------------
@@ -313,6 +314,18 @@ class Sender:
 
     # -- what has to be waited for ----------------------------------------------------------------
 
+    async def _tell(self) -> None:
+        """Say why nothing is acknowledged, while that is so."""
+        while True:
+            acknowledged, refusals = self.statistics.acknowledged, self._cluster.refusals
+            await asyncio.sleep(WAITING_S)
+            oldest = next(iter(list(self._accumulator.unfinished)[:1]), None)
+            if oldest is None or self.statistics.acknowledged != acknowledged:
+                continue
+            waited_s = time.monotonic() - oldest.made_at - self._rules.linger_s
+            if waited_s >= WAITING_S:
+                self._cluster.tell(waited_s, refusals)
+
     def _look_for_leader(self) -> None:
         if self._looking is None or self._looking.done():
             self._looking = spawn(self._find_leader(), name="producer looks for the leader")
@@ -418,7 +431,7 @@ class Sender:
     async def close(self, timeout_s: float) -> None:
         """Say goodbye for every id, within `timeout_s`.  What has no outcome fails."""
         self._closed = True
-        tasks = [self._keeper, *self._renewing.values(), *self._remaking.values()]
+        tasks = [self._keeper, self._teller, *self._renewing.values(), *self._remaking.values()]
         tasks += [self._looking] if self._looking is not None else []
         for task in tasks:
             task.cancel()

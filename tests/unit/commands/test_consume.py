@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from yak.commands import consume as consume_module
 from yak.commands.consume import consume
 from yak.commands.drain import Until
+from yak.commands.reaching import Waiting
 from yak.commands.starts import Last
 from yak.model import Address
 
@@ -58,7 +59,9 @@ def test_every_option_reaches_its_place(monkeypatch: pytest.MonkeyPatch) -> None
     topic, group, _, until, _ = drain.args
     assert (topic, group) == ("orders", "g")
     assert until == Until(records=5, end=True, idle_s=0.5, expected=4)
-    assert drain.options == {"quiet": True, "verbose": False}
+    said = dict(drain.options)
+    assert isinstance(said.pop("on_waiting"), Waiting)
+    assert said == {"quiet": True, "verbose": False}
     assert drain.ran == (
         Last(3),
         {

@@ -88,7 +88,7 @@ class _Admin:
     reachable = True
     found: ClassVar[list[int | None]] = [None]
 
-    def __init__(self, bootstrap: str, *, timeout_s: float = 0) -> None:
+    def __init__(self, bootstrap: str, **_: Any) -> None:
         self.bootstrap = bootstrap
 
     def __enter__(self) -> _Admin:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.support.pictures import a_coordinator, a_group, a_picture, a_report
@@ -45,6 +46,16 @@ class _Admin:
 
 def take(admin: _Admin, *, zk_named: bool = False) -> Picture:
     return asyncio.run(Sketch(admin, "zk:1", zk_named=zk_named).take())  # type: ignore[arg-type] # a double
+
+
+def test_a_leader_that_said_nothing_is_not_waited_for_again() -> None:
+    report = a_report()
+    silent = msgspec.structs.replace(report.brokers[0], status=None, error="it hangs")
+    assert silent.id == report.leader
+    hung = msgspec.structs.replace(report, brokers=[silent, *report.brokers[1:]])
+    admin = _Admin(status=hung)
+    assert take(admin).leader_error == "broker 1, which leads, does not answer"
+    assert admin.asked == ["status", "coordinator"]
 
 
 def test_everything_answers() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from yak.commands import reaching
-from yak.commands.reaching import Admin, say_if_refused
+from yak.commands.reaching import ANEW_S, Admin, Waiting
 from yak.errors import RetriableError
 from yak.local import note
 
@@ -84,13 +84,25 @@ def test_where_a_cluster_is_on_its_way_it_is_waited_for(
     timer.join()
 
 
-def test_who_waits_by_itself_only_says_it(
-    reserved: socket.socket, capsys: pytest.CaptureFixture[str]
+def test_what_is_waited_for_is_said_once_and_again_where_it_is_news(
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    say_if_refused(where(reserved), 0.1)
-    assert capsys.readouterr().err == "", "there is no time for that"
-    say_if_refused(where(reserved))
-    assert capsys.readouterr().err.startswith(f"waiting for the cluster at {where(reserved)}: ")
+    now = [100.0]
+    say = Waiting("h:1,h:2", clock=lambda: now[0])
+    say("cannot connect to h:1: refused")
+    now[0] += 1
+    say("cannot connect to h:2: refused")
+    say("no broker leads")
+    now[0] += 1
+    say("cannot connect to h:1: refused")
+    head = "waiting for the cluster at h:1,h:2: "
+    first, second = "cannot connect to h:1: refused\n", "no broker leads\n"
+    assert capsys.readouterr().err == head + first + head + second
+    now[0] += ANEW_S + 0.1
+    say("no broker leads")
+    assert capsys.readouterr().err == head + second, "it had gone on meanwhile"
+    Waiting("h:1", quiet=True)("no broker leads")
+    assert capsys.readouterr() == ("", "")
 
 
 def test_a_name_that_nobody_has(monkeypatch: pytest.MonkeyPatch) -> None:
