@@ -92,7 +92,7 @@ class Settings:
     batch_records: int = 10_000
     #: Each record stored once, whatever is sent again.  None: yes with acks "all".
     idempotent: bool | None = None
-    #: Seconds after which a record that was not acknowledged fails.
+    #: Seconds after which a record that was not acknowledged fails; registering counts, too.
     delivery_timeout: float = 120.0
     #: How long `send` may wait for room in the buffer, or for a topic's metadata.
     max_block_ms: float = 60_000
@@ -205,11 +205,12 @@ class AsyncProducer:
         if self._forms is not None:
             value, key = self._forms.value(value), self._forms.key(key)
         line = encode_record(value, key, headers, timestamp)
+        since: float | None = None
         while True:
             try:
-                return AsyncSent(*self._add(topic, line, key, partition))
+                return AsyncSent(*self._add(topic, line, key, partition, since))
             except Unlearned:
-                await self._learn(topic)
+                since = await self._learn(topic)
             except Full:
                 await self._room()
 
@@ -240,13 +241,12 @@ class AsyncProducer:
 
         Raises as `send` does; what was queued before an error is on its way.
         """
-        if topic not in self._accumulator.topics:
-            await self._learn(topic)
+        since = await self._learn(topic) if topic not in self._accumulator.topics else None
         sent = AsyncSentMany()
         for piece in self._cut(topic, Many(values, key, keys, headers, partition)):
             while True:
                 try:
-                    self._add_piece(sent, topic, piece)
+                    self._add_piece(sent, topic, piece, since)
                     break
                 except Full:
                     await self._room()
@@ -307,8 +307,13 @@ class AsyncProducer:
 
     # -- shared with Producer, which calls these from other threads -------------------------------
 
-    def _add(self, topic: str, line: bytes, key: Key, partition: int | None) -> tuple[Batch, int]:
-        """Queue one record now: its batch, and its place there.  Raises Unlearned and Full."""
+    def _add(
+        self, topic: str, line: bytes, key: Key, partition: int | None, since: float | None
+    ) -> tuple[Batch, int]:
+        """Queue one record now: its batch, and its place there.  Raises Unlearned and Full.
+
+        since: when `_learn` began for it.
+        """
         accumulator = self._accumulator
         known = accumulator.topics.get(topic)
         if known is None:
@@ -319,7 +324,7 @@ class AsyncProducer:
             number = self._partition(known, key, partition, len(line))
         if not self._sender.accepting:
             raise self._ended()
-        place = accumulator.add(known, number, line, 1)
+        place = accumulator.add(known, number, line, 1, since)
         if accumulator.dirty and not self._woken:
             self._wake()
         return place
@@ -357,7 +362,9 @@ class AsyncProducer:
             settings.batch_records,
         )
 
-    def _add_piece(self, sent: SentMany | AsyncSentMany, topic: str, piece: Piece) -> None:
+    def _add_piece(
+        self, sent: SentMany | AsyncSentMany, topic: str, piece: Piece, since: float | None
+    ) -> None:
         """Queue a piece now.  Raises Full."""
         partition, lines, places = piece
         known = self._accumulator.topic(topic)
@@ -365,7 +372,7 @@ class AsyncProducer:
         number = self._partition(known, None, partition, size)
         if not self._sender.accepting:
             raise self._ended()
-        sent.took(*self._accumulator.add(known, number, lines, len(places)), places)
+        sent.took(*self._accumulator.add(known, number, lines, len(places), since), places)
         if self._accumulator.dirty and not self._woken:
             self._wake()
 
@@ -388,10 +395,17 @@ class AsyncProducer:
 
     # -- waiting ----------------------------------------------------------------------------------
 
-    async def _learn(self, topic: str) -> None:
+    async def _learn(self, topic: str) -> float:
+        """Find out what there is to know of a topic, within the time of what waits for it.
+
+        Returns when it began, since that time runs.
+        """
         if not self._sender.accepting:
             raise self._ended()
-        await self._sender.registration.topic(topic, self._settings.max_block_ms / 1000)
+        began = time.monotonic()
+        timeout_s = min(self._settings.max_block_ms / 1000, self._settings.delivery_timeout)
+        await self._sender.registration.topic(topic, timeout_s)
+        return began
 
     async def _room(self) -> None:
         """Wait until the oldest batch has its outcome."""
@@ -470,12 +484,13 @@ class Producer:
         if twin._forms is not None:
             value, key = twin._forms.value(value), twin._forms.key(key)
         line = encode_record(value, key, headers, timestamp)
+        since: float | None = None
         while True:
             try:
-                batch, place = twin._add(topic, line, key, partition)
+                batch, place = twin._add(topic, line, key, partition, since)
                 return Sent(batch, place)
             except Unlearned:
-                self._thread.call(twin._learn(topic))
+                since = self._thread.call(twin._learn(topic))
             except Full:
                 self._thread.call(twin._room())
 
@@ -491,13 +506,13 @@ class Producer:
     ) -> SentMany:
         """Queue many records: the fast way.  key: of all; keys: one for each."""
         twin = self._producer
-        if topic not in twin._accumulator.topics:
-            self._thread.call(twin._learn(topic))
+        learnt = topic in twin._accumulator.topics
+        since = None if learnt else self._thread.call(twin._learn(topic))
         sent = SentMany()
         for piece in twin._cut(topic, Many(values, key, keys, headers, partition)):
             while True:
                 try:
-                    twin._add_piece(sent, topic, piece)
+                    twin._add_piece(sent, topic, piece, since)
                     break
                 except Full:
                     self._thread.call(twin._room())

@@ -368,6 +368,30 @@ async def test_an_unreachable_cluster_is_said_after_max_block_ms() -> None:
         await producer.close()
 
 
+async def test_registering_is_part_of_the_time_for_delivery() -> None:
+    loop = asyncio.get_running_loop()
+    async with producing({}, delivery_timeout=1.0) as (town, producer):
+        town[1].on("register", lambda _: SILENT)
+        began = loop.time()
+        with pytest.raises(errors.TimeoutError, match="'register' within 1 s"):
+            await producer.send("new", 0)
+        assert loop.time() - began < 2
+
+        async def late(ask: Ask) -> Result:
+            await asyncio.sleep(0.8)
+            return town.register(ask)
+
+        town[1].on("register", late)
+        town[1].on("produce", lambda _: SILENT)
+        for one in ("single", "many"):
+            began = loop.time()
+            many = producer.send_many(one, [1]) if one == "many" else producer.send(one, 1)
+            await many
+            with pytest.raises(UndeliveredError):
+                await producer.flush(5)
+            assert 0.9 < loop.time() - began < 1.6, "what registering took is not given again"
+
+
 async def test_who_waits_for_an_acknowledgement_is_told_why(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

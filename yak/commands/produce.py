@@ -109,7 +109,7 @@ _ASK_S: Final = 1.0
     type=DURATION,
     default="120s",
     show_default=True,
-    help="How long to send again what is not acknowledged.",
+    help="How long to try: to reach the cluster, and to send again what is not acknowledged.",
 )
 @option_client("yak-produce")
 @option_metrics

@@ -195,10 +195,12 @@ class Accumulator:
             raise Unlearned(name)
         return topic
 
-    def add(self, topic: Topic, partition: int, lines: bytes, count: int) -> tuple[Batch, int]:
+    def add(
+        self, topic: Topic, partition: int, lines: bytes, count: int, since: float | None = None
+    ) -> tuple[Batch, int]:
         """Queue records that fit into one batch: that batch, and the place of the first in it.
 
-        Raises Full.  `dirty` is not empty afterwards if the sender has to be woken.
+        since: their time runs since then; now, if left out.  Raises Full.  `dirty` is not empty afterwards if the sender has to be woken.
         """
         size = len(lines)
         with self._lock:
@@ -209,7 +211,7 @@ class Accumulator:
             if batch is None or (
                 batch.size + size > self._batch_bytes or batch.count + count > self._batch_records
             ):
-                batch = self._begin(topic, queue)
+                batch = self._begin(topic, queue, since)
             place = batch.count
             batch.count = place + count
             batch.size += size
@@ -218,9 +220,10 @@ class Accumulator:
             batch.parts.append(lines)
             return batch, place
 
-    def _begin(self, topic: Topic, queue: Queue) -> Batch:
+    def _begin(self, topic: Topic, queue: Queue, since: float | None) -> Batch:
         full = queue.open
-        batch = Batch(self, queue.topic, queue.partition, self._clock())
+        made_at = self._clock() if since is None else since
+        batch = Batch(self, queue.topic, queue.partition, made_at)
         self.unfinished[batch] = None
         self.dirty |= {queue}
         queue.open = batch
