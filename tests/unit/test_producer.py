@@ -392,6 +392,23 @@ async def test_registering_is_part_of_the_time_for_delivery() -> None:
             assert 0.9 < loop.time() - began < 1.6, "what registering took is not given again"
 
 
+@pytest.mark.parametrize(
+    "options", [{"acks": 1}, {"acks": 0}, {"acks": "all", "idempotent": False}]
+)
+async def test_who_numbers_nothing_registers_only_to_make_a_topic(options: Any) -> None:
+    async with producing({"t": 1}, **options) as (town, producer):
+        town[1].on("register", refuse("NOT_ENOUGH_REPLICAS"))
+        await producer.send("t", 1)
+        await producer.flush(5)
+        await town[1].until(lambda: town.values("t") == [1])
+        assert town[1].asks("register") == []
+        town[1].on("register", town.register)
+        await producer.send("new", 2, partition=0)
+        await producer.flush(5)
+        await town[1].until(lambda: town.values("new") == [2])
+        assert len(town[1].asks("register")) == 1
+
+
 async def test_who_waits_for_an_acknowledgement_is_told_why(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -200,7 +200,8 @@ class Accumulator:
     ) -> tuple[Batch, int]:
         """Queue records that fit into one batch: that batch, and the place of the first in it.
 
-        since: their time runs since then; now, if left out.  Raises Full.  `dirty` is not empty afterwards if the sender has to be woken.
+        since: their time runs since then; now, if left out.  Raises Full.  `dirty` is not empty
+        afterwards if the sender has to be woken.
         """
         size = len(lines)
         with self._lock:

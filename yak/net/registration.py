@@ -1,7 +1,9 @@
 """Who a producer is to the cluster: its ids, its topics, the heartbeats that keep it known.
 
-* One id is registered, with the first topic.  A topic that does not exist is made by registering
-  again, which gives a newer id: there is no request that only makes it, where that is allowed.
+* One id is registered, with the first topic, where batches are numbered.  Where they are not, none
+  is needed, and nothing has to be committed before the first batch goes. A topic that does not
+  exist is made by registering again, which gives a newer id: there is no request that only makes
+  it, where that is allowed.
 * `newest` is the id for whoever begins; all ids given stay in use by whoever began with them.
 * A heartbeat keeps ids registered while nothing is sent; those that nobody uses any more are
   deregistered.  Metadata is asked for now and then, so that an idle producer learns of new
@@ -37,7 +39,8 @@ _SESSION_S: Final = 30.0
 class Registration:
     """See the module's text.  `run` is its task.
 
-    client: the producer's name in the brokers' logs.  chance: numbers in [0, 1).
+    client: the producer's name in the brokers' logs.  numbers: batches are numbered, under an id.
+    chance: numbers in [0, 1).
     in_use: the ids that somebody sends under.  on_another: called with the name of a topic that
     seems to be another one by now.
     """
@@ -48,6 +51,7 @@ class Registration:
         accumulator: Accumulator,
         *,
         client: str,
+        numbers: bool,
         metadata_max_age_s: float,
         chance: Callable[[], float],
         in_use: Callable[[], set[int | None]],
@@ -58,6 +62,7 @@ class Registration:
         self._cluster = cluster
         self._accumulator = accumulator
         self._client = client
+        self._numbers = numbers
         self._metadata_max_age_s = metadata_max_age_s
         self._chance = chance
         self._in_use = in_use
@@ -125,7 +130,7 @@ class Registration:
     # -- inside -----------------------------------------------------------------------------------
 
     async def _size_of(self, name: str, deadline: float) -> m.KnownTopic:
-        if self.newest is not None:
+        if self.newest is not None or not self._numbers:
             request = m.Metadata(id=0, topics=[name])
             answer, _ = await self._cluster.ask_leader(
                 request, m.MetadataAnswer, timeout_s=_left(deadline)

@@ -125,6 +125,7 @@ class Sender:
             cluster,
             accumulator,
             client=rules.client,
+            numbers=rules.idempotent,
             metadata_max_age_s=rules.metadata_max_age_s,
             chance=chance,
             in_use=lambda: {lane.producer for lane in self._lanes.values()},
