@@ -3,7 +3,8 @@
     id  address         role      in sync  live  state
      1  127.0.0.1:9092  leader    yes      yes   whole
      2  127.0.0.1:9093  follower  yes      yes   whole
-     3  127.0.0.1:9094  -         no       no    down: …
+     3  127.0.0.1:9094  -         no       no    down
+    broker 3 is down: cannot connect to 127.0.0.1:9094: Connection refused
 
 Each is asked for itself, so that this works while nobody leads, and while some are down.
 
@@ -20,7 +21,7 @@ import msgspec
 from yak.admin import Admin
 from yak.commands.completing import complete_broker
 from yak.commands.options import COUNT, examples, option_bootstrap, option_json
-from yak.commands.output import Cell, echo_json, listed, table
+from yak.commands.output import Cell, echo_json, listed, table, window_width, wrapped
 from yak.commands.reaching import Waiting
 from yak.net.reports import BrokerReport, ClusterReport
 
@@ -43,10 +44,14 @@ def list_(*, bootstrap: str, as_json: bool) -> None:
     rows: list[list[Cell]] = []
     for one in report.brokers:
         facts = _facts(one, report)
-        state = facts["state"] if one.status is not None else f"down: {one.error}"
+        state = facts["state"] if one.status is not None else "down"
         words = ["yes" if facts[name] else "no" for name in ("in_sync", "live")]
         rows.append([one.id, facts["address"], facts["role"], *words, state])
     click.echo(table(header, rows))
+    for one in report.brokers:
+        if one.status is None:
+            for line in wrapped(f"broker {one.id} is down: {one.error}", window_width()):
+                click.echo(line)
 
 
 @click.command(epilog=examples("yak broker describe 2", "yak broker describe 2 --json | jq .fsync"))

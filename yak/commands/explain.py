@@ -21,9 +21,6 @@ Not here: what is looked at (gathering.py), and what follows from it (yak/explai
 from __future__ import annotations
 
 import re
-import shutil
-import sys
-import textwrap
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -42,7 +39,7 @@ from yak.commands.options import (
     option_json,
     running_zk,
 )
-from yak.commands.output import echo_json
+from yak.commands.output import echo_json, window_width, wrapped
 from yak.commands.running import run
 from yak.config import DEFAULT_ZK
 from yak.explain.facts import Cause, Explanation, Unexplained, clock
@@ -206,13 +203,12 @@ def _answer(
     if as_json:
         echo_json({"question": question, **msgspec.to_builtins(answer)})
     else:
-        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
-        click.echo(described(answer, width))
+        click.echo(described(answer, window_width()))
 
 
 def described(answer: Explanation, width: int = 0) -> str:
     """The explanation for people; width: lines are wrapped to it, 0 for never."""
-    lines = [*_wrapped(answer.answer, width), ""]
+    lines = [*wrapped(answer.answer, width), ""]
     widest = max((len(cause.source) for cause in answer.chain), default=0)
     day = ""
     for cause in answer.chain:
@@ -225,8 +221,8 @@ def described(answer: Explanation, width: int = 0) -> str:
     if answer.unknown:
         lines += ["", "not known:"] if answer.chain else ["not known:"]
         for text in answer.unknown:
-            lines += _wrapped(text, width, "  - ", "    ")
-    lines += ["", *_wrapped("from " + ", ".join(answer.sources), width, "", "     ")]
+            lines += wrapped(text, width, "  - ", "    ")
+    lines += ["", *wrapped("from " + ", ".join(answer.sources), width, "", "     ")]
     return "\n".join(lines)
 
 
@@ -234,18 +230,5 @@ def _cause(cause: Cause, widest: int, width: int) -> list[str]:
     when = clock(cause.time) if cause.time is not None else " " * 12
     head = f"  {when}  {cause.source.ljust(widest)}  "
     if cause.index is not None and str(cause.index) not in cause.what:
-        return _wrapped(f"operation {cause.index}: {cause.what}", width, head, " " * len(head))
-    return _wrapped(cause.what, width, head, " " * len(head))
-
-
-def _wrapped(text: str, width: int, first: str = "", rest: str = "") -> list[str]:
-    if not width:
-        return [first + text]
-    return textwrap.wrap(
-        text,
-        max(width, len(first) + 20),
-        initial_indent=first,
-        subsequent_indent=rest,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+        return wrapped(f"operation {cause.index}: {cause.what}", width, head, " " * len(head))
+    return wrapped(cause.what, width, head, " " * len(head))

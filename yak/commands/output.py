@@ -1,12 +1,17 @@
 """Tables for people and JSON for programs, on stdout.
 
-A table is plain text in columns, the same on a terminal and in a pipe, numbers to the right.
+A table is plain text in columns, the same on a terminal and in a pipe, numbers to the right.  One
+that is wider than its window is folded at its edge, and cannot be read: `fitted` leaves out columns
+instead, and says which; no cell is ever cut.
 
 Not here: what is shown; that is each command's own.
 """
 
 from __future__ import annotations
 
+import shutil
+import sys
+import textwrap
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
@@ -33,6 +38,46 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
         for row in [list(header), *texts]
     )
     return "\n".join(lines)
+
+
+def fitted(
+    header: Sequence[str], rows: Sequence[Sequence[Cell]], width: int, least: Sequence[str]
+) -> str:
+    """The table within a width, without as many of the `least` columns, in that order, as it takes.
+
+    width: 0 for any.
+    """
+    gone: list[str] = []
+    text = table(header, rows)
+    for name in least:
+        if not width or max(map(len, text.splitlines())) <= width:
+            break
+        gone.append(name)
+        kept = [n for n, one in enumerate(header) if one not in gone]
+        text = table([header[n] for n in kept], [[row[n] for n in kept] for row in rows])
+    if gone:
+        note = f"(in a wider window, or with --json, also: {', '.join(gone)})"
+        text += "\n" + "\n".join(wrapped(note, width))
+    return text
+
+
+def window_width() -> int:
+    """Of the terminal that stdout is; 0 where it is none, and lines are as long as they are."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+
+
+def wrapped(text: str, width: int, first: str = "", rest: str = "") -> list[str]:
+    """Lines of a width, between words; 0: one.  first, rest: what they begin with."""
+    if not width:
+        return [first + text]
+    return textwrap.wrap(
+        text,
+        max(width, len(first) + 20),
+        initial_indent=first,
+        subsequent_indent=rest,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def echo_json(value: Any) -> None:

@@ -2,10 +2,11 @@
 
     cluster 5e0c…  epoch 3  broker 2 leads  in sync: 2, 3
     broker 1 is down; brokers 2 and 3 are in sync, and writes go on, but not if one more goes
-    broker  address          role      heartbeat  epoch  in sync  log end  committed  …  state
-         1  127.0.0.1:9092   -                 -      -  no             -          -  …  down: …
-         2  127.0.0.1:9093   leader        12 ms      3  yes           61         60  …  whole
-         3  127.0.0.1:9094   follower     103 ms      3  yes           61         60  …  whole
+    id  address         role      heartbeat  epoch  in sync  log end  committed  behind  …  state
+     1  127.0.0.1:9092  -         -              -  no             -          -  -       …  down
+     2  127.0.0.1:9093  leader    12 ms          3  yes           61         60  -       …  whole
+     3  127.0.0.1:9094  follower  103 ms         3  yes           61         60  3 ms    …  whole
+    broker 1 is down: cannot connect to 127.0.0.1:9092: Connection refused
 
     topic   group    partitions  records  lag  not acknowledged  members
     orders  -                 3    1,204    -                 -  -
@@ -22,6 +23,8 @@ Between the two, what a broker found wrong with its disk since it started, mende
 
 Exit code 1 if no broker leads, so that scripts can wait for one.  With `--watch` it is shown again
 and again, until Ctrl-C; a cluster that is gone is said to be, and shown again once it is back.
+
+On a terminal it fits the window: sentences are folded, and tables leave out what matters least.
 
 Not here: how it is asked for (picture.py); a view that moves, which is `yak top`.
 """
@@ -45,7 +48,15 @@ from yak.commands.options import (
     option_json,
     running_zk,
 )
-from yak.commands.output import Cell, echo_json, listed, many, table
+from yak.commands.output import (
+    Cell,
+    echo_json,
+    fitted,
+    listed,
+    many,
+    window_width,
+    wrapped,
+)
 from yak.commands.picture import Picture, Sketch
 from yak.commands.reaching import Waiting
 from yak.commands.running import run
@@ -61,6 +72,9 @@ WATCH_S: Final = 2.0
 TOPICS_SHOWN: Final = 20
 _CLEAR: Final = "\x1b[H\x1b[2J\x1b[3J"
 _MIB: Final = 1024 * 1024
+#: What is left out first where the window is too narrow.
+_LEAST_OF_BROKERS: Final = ("memory", "epoch", "heartbeat", "behind", "committed")
+_LEAST_OF_TOPICS: Final = ("partitions", "members", "not acknowledged")
 
 
 @click.command(
@@ -116,7 +130,8 @@ async def _status(
             if as_json:
                 click.echo(msgspec.json.encode(as_dict(picture)).decode())
             else:
-                click.echo((_CLEAR if sys.stdout.isatty() else "") + described(picture) + "\n")
+                shown = described(picture, window_width())
+                click.echo((_CLEAR if sys.stdout.isatty() else "") + shown + "\n")
             await asyncio.sleep(max(0.0, watch - (time.monotonic() - began)))
 
 
@@ -130,7 +145,7 @@ def _shown_once(picture: Picture, *, as_json: bool) -> int:
     if as_json:
         echo_json(as_dict(picture))
     else:
-        click.echo(described(picture))
+        click.echo(described(picture, window_width()))
     return 0 if picture.report.leader is not None else 1
 
 
@@ -182,13 +197,14 @@ def _topic(topic: str, partitions: list[tuple[int, int]], picture: Picture) -> d
 # -- for people -----------------------------------------------------------------------------------
 
 
-def described(picture: Picture) -> str:
+def described(picture: Picture, width: int = 0) -> str:
+    """width: of the window; 0: lines are as long as they are."""
     report = picture.report
     sentence = picture.health().sentence
     if report is None:
-        return sentence
+        return "\n".join(wrapped(sentence, width))
     leads = "nobody leads" if report.leader is None else f"broker {report.leader} leads"
-    lines = [
+    said = [
         f"cluster {report.cluster or '(none yet)'}  epoch {report.epoch}  {leads}  in sync: "
         + (", ".join(map(str, report.isr)) or "nobody"),
         sentence,
@@ -196,19 +212,25 @@ def described(picture: Picture) -> str:
     ]
     told = picture.coordinator
     if told is not None and told.elections:
-        lines.append(f"why: {told.elections[-1].reason}")
+        said.append(f"why: {told.elections[-1].reason}")
+    lines = [line for text in said for line in wrapped(text, width)]
     header = (
-        "broker", "address", "role", "heartbeat", "epoch", "in sync", "log end", "committed",
+        "id", "address", "role", "heartbeat", "epoch", "in sync", "log end", "committed",
         "behind", "memory", "state",
     )  # fmt: skip
-    lines.append(table(header, [_row(one, picture) for one in report.brokers]))
+    rows = [_row(one, picture) for one in report.brokers]
+    lines.append(fitted(header, rows, width, _LEAST_OF_BROKERS))
+    below = [f"broker {one.id} is down: {one.error}" for one in report.brokers if not one.status]
     for one in report.brokers:
         for found in one.status.found if one.status is not None else ():
-            lines += _found(one.id, found)
+            below += _found(one.id, found)
     if picture.leader_error:
-        lines += ["", f"topics and groups are not known: {picture.leader_error}"]
-    elif picture.topics or picture.more_topics:
-        lines += ["", *_topics(picture)]
+        below += ["", f"topics and groups are not known: {picture.leader_error}"]
+    for text in below:
+        indent = " " * (len(text) - len(text.lstrip()))
+        lines += wrapped(text.strip(), width, indent, indent + "    ") or [""]
+    if not picture.leader_error and (picture.topics or picture.more_topics):
+        lines += ["", *_topics(picture, width)]
     return "\n".join(lines)
 
 
@@ -234,10 +256,8 @@ def _row(one: BrokerReport, picture: Picture) -> list[Cell]:
     heartbeat = None if age is None else f"{age} ms"
     word = one.status
     if word is None:
-        state = f"down: {one.error}"
-        return [
-            one.id, str(one.address), None, heartbeat, None, in_sync, None, None, None, None, state,
-        ]  # fmt: skip
+        nothing: list[Cell] = [None] * 4
+        return [one.id, str(one.address), None, heartbeat, None, in_sync, *nothing, "down"]
     behind = picture.behind(one.id)
     return [
         one.id,
@@ -254,7 +274,7 @@ def _row(one: BrokerReport, picture: Picture) -> list[Cell]:
     ]
 
 
-def _topics(picture: Picture) -> list[str]:
+def _topics(picture: Picture, width: int) -> list[str]:
     rows: list[list[Cell]] = []
     for one in picture.topics[:TOPICS_SHOWN]:
         rows.append([one.topic, None, len(one.partitions), one.records, None, None, None])
@@ -271,7 +291,7 @@ def _topics(picture: Picture) -> list[str]:
             for reader in picture.readers(one.topic)
         ]
     header = ("topic", "group", "partitions", "records", "lag", "not acknowledged", "members")
-    lines = [table(header, rows)] if rows else []
+    lines = [fitted(header, rows, width, _LEAST_OF_TOPICS)] if rows else []
     more = picture.more_topics + max(0, len(picture.topics) - TOPICS_SHOWN)
     if more:
         lines.append(f"and {many(more, 'more topic')}: `yak topic list`")

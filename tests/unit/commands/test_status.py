@@ -42,13 +42,13 @@ def test_for_people() -> None:
         "cluster 5c961eb8-6877-4128-ad4d-d00c764a47f1  epoch 3  broker 1 leads  in sync: 1, 2, 3",
         "all is well: broker 1 leads epoch 3, and brokers 1, 2 and 3 are in sync",
         "why: leader 2 is gone",
-        "broker  address         role      heartbeat  epoch  in sync  log end  committed  behind  "
+        "id  address         role      heartbeat  epoch  in sync  log end  committed  behind  "
         "memory  state",
-        "     1  127.0.0.1:9092  leader    101 ms         3  yes           61         60  -       "
+        " 1  127.0.0.1:9092  leader    101 ms         3  yes           61         60  -       "
         "33 MiB  whole",
-        "     2  127.0.0.1:9093  follower  102 ms         3  yes           61         60  2 ms    "
+        " 2  127.0.0.1:9093  follower  102 ms         3  yes           61         60  2 ms    "
         "33 MiB  whole",
-        "     3  127.0.0.1:9094  follower  103 ms         3  yes           61         60  3 ms    "
+        " 3  127.0.0.1:9094  follower  103 ms         3  yes           61         60  3 ms    "
         "33 MiB  whole",
         "",
         "topic   group    partitions  records  lag  not acknowledged  members",
@@ -64,7 +64,9 @@ def test_what_was_found_on_a_disk_is_shown_below() -> None:
     )
     now = m.Finding(time=second, kind="refused", what="No space left", times=3)
     picture = a_picture(report=a_report(down=[1, 2], found=[mended, now]))
-    assert described(picture).splitlines()[7:11] == [
+    assert described(picture).splitlines()[7:13] == [
+        "broker 1 is down: cannot connect to 127.0.0.1:9092: Connection refused",
+        "broker 2 is down: cannot connect to 127.0.0.1:9093: Connection refused",
         "broker 3 found at 2025-11-22T08:26:40Z: torn: 2 bytes",
         "    mended at 2025-11-22T08:26:42Z: in sync",
         "broker 3 found at 2025-11-22T08:26:40Z: refused (3 times): No space left",
@@ -72,6 +74,24 @@ def test_what_was_found_on_a_disk_is_shown_below() -> None:
     ]
     shown = json.loads(msgspec.json.encode(as_dict(picture)))["brokers"][2]["status"]["found"]
     assert [one["kind"] for one in shown] == ["torn", "refused"]
+
+
+@pytest.mark.parametrize("width", [100, 80])
+def test_it_fits_its_window_and_cuts_no_number(width: int) -> None:
+    second = 1763800000000
+    found = m.Finding(time=second, kind="torn", what="2 bytes of " + "something " * 20)
+    report = a_report(down=[2], found=[found], log_end=123_456_789, committed=123_456_788)
+    picture = a_picture(report=report, end=1_234_567_890)
+    lines = described(picture, width).splitlines()
+    assert max(map(len, lines)) <= width
+    text = "\n".join(lines)
+    assert "123,456,789" in text
+    assert "1,234,567,940" in text
+    assert "also: memory" in text, "what is not shown is said"
+    words = {"id", "address", "role", "sync", "state", "topic", "group", "records", "lag"}
+    assert words <= set(text.split())
+    assert "broker 2 is down: cannot connect to 127.0.0.1:9093: Connection refused" in text
+    assert " ".join(["something"] * 20) in " ".join(text.split())
 
 
 def test_what_is_left_out_is_counted() -> None:
