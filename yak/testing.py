@@ -9,9 +9,10 @@
 
 * Real processes on free ports, under a directory of its own.  They end with this process, however
   that ends.
-* `heal` brings back all that was killed, stopped or cut; the plugin does it before each test.
-* The first `cut` puts the brokers behind doors (local/relay.py), for which each is started again
-  once, in order.
+* `heal` brings back all that was killed, stopped, cut or slowed; the plugin does it before each
+  test.
+* The first `cut`, or `slow`, puts the brokers behind doors (local/relay.py), for which each is
+  started again once, in order.
 * Before it hurts the cluster, it hears how far the log is committed; `assert_no_acked_loss` proves
   that this is still there, for whatever client it was acknowledged to, and so are the receipts
   that `producer()` took or the caller brings.
@@ -36,7 +37,7 @@ from yak.errors import YakError
 from yak.local.acked import Mark, Receipt, losses
 from yak.local.asking import Asker
 from yak.local.cluster import LocalCluster, Options, Ports
-from yak.local.doors import Orders, apart
+from yak.local.doors import Orders, among
 from yak.local.follow import Line
 from yak.local.note import name_of
 from yak.local.ready import LOOK_EVERY_S, Standing
@@ -48,6 +49,8 @@ from yak.producer import Producer, ProducerOptions
 PATIENCE_S: Final = 30.0
 #: What a report shows of the story; the beginning is left out.
 _SHOWN_LINES: Final = 400
+#: How late `slow` makes what passes, where nothing is said: a bad day between two cities.
+LATE_MS: Final = 200.0
 #: A question to the leader.
 _ASK_S: Final = 10.0
 
@@ -68,7 +71,8 @@ class YakCluster(LocalCluster):
         options = Options(zk=[*few, *zk_options], broker=["--fsync", "never", *broker_options])
         super().__init__(directory, list(ids), Ports.free(list(ids)), options, ends_with_us=True)
         self._paused: set[int] = set()
-        self._cuts: set[tuple[int, int]] = set()
+        #: Who is cut off (None), or slow by so many ms, among whom.
+        self._apart: dict[tuple[int, ...], float | None] = {}
         self._orders: Orders | None = None
         self._hurt = False
         self._marks: list[Mark] = []
@@ -190,31 +194,50 @@ class YakCluster(LocalCluster):
         self.tell(f"start {', '.join(map(name_of, members))}")
         super().restart(*members)
 
-    def cut(self, one: int, other: int) -> None:
+    def cut(self, one: int, other: int | None = None) -> None:
         """Nothing comes through between two brokers, or a broker and yak-zk (0), until `mend`.
 
-        Clients still reach both, and yak-zk still sees whether a broker's port refuses.
+        other: None cuts `one` off from all others.  Clients still reach both, and yak-zk still
+        sees whether a broker's port refuses.
         """
-        for member in (one, other):
-            if member not in self.processes:
-                raise ValueError(f"there is no {name_of(member)} to cut off")
-        if one == other:
-            raise ValueError("a process cannot be cut off from itself")
-        if self._orders is None:
-            self._orders = self._put_doors_between()
-        self._before(f"cut {name_of(one)} from {name_of(other)}")
-        self._cuts.add((one, other))
-        self._order_cuts()
+        self._keep_apart("cut", one, other, None)
+
+    def slow(self, one: int, other: int | None = None, *, by_ms: float = LATE_MS) -> None:
+        """What passes between two, or one and all others, comes so late, each way, until `mend`.
+
+        As `yak chaos slow`.  Late is not slow: as much comes through as before.  Clients are
+        not slowed.
+        """
+        if by_ms <= 0:
+            raise ValueError(f"by_ms is above 0, not {by_ms!r}")
+        self._keep_apart("slow", one, other, by_ms)
 
     def mend(self) -> None:
-        """End every `cut`."""
+        """End every `cut` and `slow`."""
         self.tell("mend")
-        self._cuts.clear()
-        self._order_cuts()
+        self._apart.clear()
+        self._order_all()
 
-    def _order_cuts(self) -> None:
+    def _keep_apart(self, what: str, one: int, other: int | None, late_ms: float | None) -> None:
+        members = (one,) if other is None else (one, other)
+        for member in members:
+            if member not in self.processes:
+                raise ValueError(f"there is no {name_of(member)} to {what}")
+        if one == other:
+            raise ValueError(f"a process and itself: there is nothing between them to {what}")
+        if self._orders is None:
+            self._orders = self._put_doors_between()
+        whom = "all others" if other is None else name_of(other)
+        late = "" if late_ms is None else f" by {late_ms:g} ms"
+        self._before(f"{what} {name_of(one)} {'from' if what == 'cut' else 'and'} {whom}{late}")
+        self._apart[members] = late_ms
+        self._order_all()
+
+    def _order_all(self) -> None:
         assert self._orders is not None
-        self._orders.order([rule for pair in sorted(self._cuts) for rule in apart(*pair)])
+        found = sorted(self._apart.items())
+        rules = [rule for members, late_ms in found for rule in among(members, self.ids, late_ms)]
+        self._orders.order(rules)
 
     def _put_doors_between(self) -> Orders:
         """A door before each broker, and one to yak-zk for each; they are started again by it."""
@@ -239,7 +262,7 @@ class YakCluster(LocalCluster):
 
     def heal(self, timeout_s: float = PATIENCE_S) -> None:
         """All run, are in sync, and hold the same log."""
-        if self._cuts:
+        if self._apart:
             self.mend()
         for member in sorted(self._paused):
             self.resume(member)

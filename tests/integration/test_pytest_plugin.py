@@ -69,6 +69,32 @@ HURT: Final = """
             yak_cluster.kill_leader()
             yak_cluster.assert_no_acked_loss()
 
+    @pytest.mark.yak_topic(partitions=1)
+    def test_slowed_down(yak_cluster, yak_topic):
+        leader = yak_cluster.wait_leader()
+        with yak_cluster.producer() as producer:
+
+            def took():
+                began = time.monotonic()
+                producer.send(yak_topic, "x").result(20)
+                return time.monotonic() - began
+
+            took()
+            for one in yak_cluster.ids:
+                if one != leader:
+                    yak_cluster.slow(leader, one, by_ms=150)
+            assert took() >= 0.3, "there and back"
+            yak_cluster.mend()
+            yak_cluster.slow(leader)
+            assert took() >= 0.4
+            yak_cluster.mend()
+            assert min(took() for _ in range(5)) < 0.15
+            assert yak_cluster.leader() == leader, "late is not dead"
+        with pytest.raises(ValueError, match="no broker-9 to slow"):
+            yak_cluster.slow(9)
+        with pytest.raises(ValueError, match="above 0"):
+            yak_cluster.slow(1, by_ms=0)
+
     def test_that_fails(yak_cluster, yak_topic):
         yak_cluster.kill_leader()
         yak_cluster.wait_leader()
@@ -126,7 +152,7 @@ def test_a_cluster_is_hurt_healed_and_proved_and_a_failure_tells_its_story(proje
     (project / "test_as_documented.py").write_text(DOCUMENTED)
     code, said = run(project, HURT)
     assert code == 1
-    assert "2 failed, 5 passed" in said, said
+    assert "2 failed, 6 passed" in said, said
     _, _, failed = said.partition("_ test_that_fails _")
     failed, _, other = failed.partition("_ test_without_it _")
     assert "- yak: what happened in the cluster -" in failed

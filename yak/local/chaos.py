@@ -37,7 +37,7 @@ from yak.errors import Fatal
 from yak.explain.faults import Kind, name
 from yak.local import faults, note, pids
 from yak.local.again import start_again
-from yak.local.doors import Orders, apart
+from yak.local.doors import Orders, among
 from yak.local.faults import Fault
 from yak.local.note import ZK, Member, Note
 from yak.local.relay import Rule
@@ -196,10 +196,8 @@ class Target:
         return orders
 
     def _rules(self, fault: Fault) -> list[Rule]:
-        one, *others = fault.members
-        others = others or [m for m in (ZK, *self.brokers) if m != one]
         late = fault.late_ms if fault.kind == "slow" else None
-        return [r for other in others for r in apart(one, other, late, one_way=fault.one_way)]
+        return among(fault.members, self.brokers, late, one_way=fault.one_way)
 
 
 # -- undoing --------------------------------------------------------------------------------------

@@ -129,3 +129,16 @@ def apart(
     """Nothing comes through between two, or all comes late.  one_way: only from one to other."""
     rules: list[Rule] = [(one, other, late_ms)]
     return rules if one_way else [*rules, (other, one, late_ms)]
+
+
+def among(
+    members: Sequence[int],
+    brokers: Sequence[int],
+    late_ms: float | None = None,
+    *,
+    one_way: bool = False,
+) -> list[Rule]:
+    """The same for the first of these and the others; alone: for it and all there are."""
+    one, *others = members
+    others = others or [member for member in (ZK, *brokers) if member != one]
+    return [rule for other in others for rule in apart(one, other, late_ms, one_way=one_way)]
