@@ -359,6 +359,11 @@ class SimBroker(Server):
         rot = self.rotten
         return rot if rot is not None and rot.is_there(self.disk) else None
 
+    @property
+    def may_begin_anew(self) -> bool:
+        """It has found damage, and waits for the right moment."""
+        return bool(self.broker.node._damage.reason)
+
     def look_after(self) -> None:
         """After every step: a shell that stopped ends its process."""
         broker = self.broker

@@ -192,7 +192,8 @@ class Injector:
         suspects = document.suspects if document else {}
         for i in sorted(self.tainted):
             broker = self.world.brokers[i]
-            if broker.ready and broker.recorded and i not in suspects and not broker.rot():
+            whole = i not in suspects and not broker.rot() and not broker.may_begin_anew
+            if broker.ready and broker.recorded and whole:
                 self.tainted.discard(i)
                 broker.excused = False
         return bool(self.tainted) or bool(suspects)
