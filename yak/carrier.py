@@ -31,7 +31,7 @@ from yak.copying import Fetching, Giving
 from yak.core import events as e
 from yak.core.ops import crc_of
 from yak.errors import Fatal, Refused
-from yak.memory import resident_bytes
+from yak.memory import Memory
 from yak.net.coordinator import Coordination
 from yak.net.link import LeaderLink
 from yak.net.server import Server
@@ -111,6 +111,7 @@ class Carrier:
         self.fetching = Fetching(broker, store, lambda: self.link, tell)
         self._loop = asyncio.get_running_loop()
         self._began = time.monotonic()
+        self._memory = Memory()
         self._flush_due: asyncio.TimerHandle | None = None
         self._max_unflushed_bytes = max_unflushed_bytes
         #: The partition files were refused when last tried.
@@ -499,8 +500,9 @@ class Carrier:
         answer.fsync = self._fsync
         answer.found = self.story.found.listed
         answer.version = VERSION
-        answer.uptime_s = round(time.monotonic() - self._began, 3)
-        answer.memory = resident_bytes()
+        now = time.monotonic()
+        answer.uptime_s = round(now - self._began, 3)
+        answer.memory = self._memory.resident_bytes(now)
 
 
 def _kept(offset: int | None, bounds: tuple[int, int]) -> int | None:

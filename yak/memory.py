@@ -1,5 +1,10 @@
 """How much memory this process takes up, for whoever asks how it is.
 
+* What is said is at most FRESH_S old.  Reading it is a system call or three, at each of which the
+  interpreter is given away: where somebody asks again and again, a thread that waits for it is
+  woken each time, comes too late each time, and never has it for good.  The log's thread stood for
+  as long as a flood of `status` went on.
+
 It limits nothing: what may be held is counted where it is held (yak/config.py).
 """
 
@@ -9,11 +14,27 @@ import resource
 from pathlib import Path
 from typing import Final
 
+#: How old what is said may be.
+FRESH_S: Final = 0.1
 _STATM: Final = Path("/proc/self/statm")
 
 
-def resident_bytes() -> int:
-    """What is in memory now; 0 where the system does not tell."""
+class Memory:
+    """As it was last read."""
+
+    def __init__(self) -> None:
+        self._bytes = 0
+        self._fresh_until = float("-inf")
+
+    def resident_bytes(self, now: float) -> int:
+        """What is in memory now; 0 where the system does not tell.  now: monotonic."""
+        if now >= self._fresh_until:
+            self._bytes = _read()
+            self._fresh_until = now + FRESH_S
+        return self._bytes
+
+
+def _read() -> int:
     try:
         pages = int(_STATM.read_text(encoding="ascii").split()[1])
     except (OSError, ValueError, IndexError):

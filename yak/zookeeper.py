@@ -39,7 +39,7 @@ from yak.core.coordinator import Coordinator, Effect, Probe, Publish, Save
 from yak.core.document import Document
 from yak.core.events import HangUp, Reply, Tell
 from yak.errors import Fatal, YakError
-from yak.memory import resident_bytes
+from yak.memory import Memory
 from yak.model import Address, Now
 from yak.net.connection import Connection
 from yak.net.lifeline import end_with_stdin
@@ -164,6 +164,7 @@ class _Shell:
         self._probes: set[asyncio.Task[None]] = set()
         #: For `status`: all of it is in events.jsonl, on this machine only.
         self._recent: deque[m.Happened] = deque(maxlen=EVENTS_TOLD)
+        self._memory = Memory()
         self._core = Coordinator(
             document,
             config.settings,
@@ -278,7 +279,7 @@ class _Shell:
             case Reply(conn, request_id, answer):
                 if isinstance(answer, m.CoordinatorStatus):
                     answer.events = list(self._recent)
-                    answer.memory = resident_bytes()
+                    answer.memory = self._memory.resident_bytes(_now().mono)
                 connection = self.server.connections.get(conn)
                 if connection is not None:
                     connection.answer(request_id, answer)
