@@ -26,6 +26,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from yak import messages as m
@@ -223,7 +224,7 @@ class Broker:
         self._tell_of_our_disk(view)
         self.store.segment_bytes = view.settings.oplog_segment_bytes
         if joined:
-            self._recorded()
+            self._recorded(view)
             self._tell(e.Joined(view))
         else:
             self._tell(e.ViewChanged(view))
@@ -235,28 +236,26 @@ class Broker:
         if state != "whole" and not self._suspect:
             self._suspect = True
             if not self.story.found.is_open(*SUSPICIONS):
-                what = (
-                    "another disk than before, an emptied one, or not mended since an earlier start"
-                )
+                what = "another disk, an emptied one or an older copy, or not mended since then"
                 self.story.tell("not_whole", state=state, reason=f"yak-zk says so: {what}")
         elif state == "whole" and me in view.isr and self._suspect:
             self._suspect = False
             self.story.tell("whole_again", reason="all that the leader has is here, and in sync")
 
-    def _recorded(self) -> None:
-        """yak-zk has recorded in what state our log is; the mark has done its work.
+    def _recorded(self, view: m.ClusterView) -> None:
+        """In what state our log is; the mark has done its work."""
+        me = next(one for one in view.brokers if one.id == self.config.id)
+        self._mark(partial(self.data_dir.recorded, me.run), "still_marked_suspect")
 
-        Where the disk has no room for that, it stays: the next start says the same again, which
-        costs care and no data.
-        """
+    def _mark(self, mark: Callable[[], None], refused: str) -> None:
+        """Where the disk has no room for it the older mark stays: that costs care, and no data."""
         try:
-            self.data_dir.clear_suspicion()
-        except Fatal as refused:
-            cause = refused.__cause__
-            if isinstance(cause, OSError) and cause.errno in SHORTAGES:
-                self.story.tell("still_marked_suspect", reason=refused.message)
-            else:
-                self._fail(refused)
+            mark()
+        except Fatal as fatal:
+            self.story.tell(refused, reason=fatal.message)
+            cause = fatal.__cause__
+            if not isinstance(cause, OSError) or cause.errno not in SHORTAGES:
+                self._fail(fatal)
 
     # -- the turn --------------------------------------------------------------------------------
 
@@ -392,6 +391,7 @@ class Broker:
             end=(epochs[-1][0], self.store.next_index - 1) if epochs else (0, 0),
             epoch=self.node.epoch,
             seen=(view.epoch, view.version) if view else (0, 0),
+            run=self.data_dir.meta.run,
         )
 
     def _advertised(self) -> Address:
@@ -429,17 +429,14 @@ class Broker:
         else:
             loop.default_exception_handler(context)
 
-    def close_files(self) -> None:
-        """The orderly end: what was written is durable, and the run is marked as ended.
+    def leaves(self) -> None:
+        """Before the goodbye: this run ends in order, and is counted as ended."""
+        self._mark(self.data_dir.mark_leaving, "still_marked_running")
 
-        Where the disk has no room for that, the mark stays: the next start takes this run for one
-        that was killed, which costs care and no data.
-        """
+    def close_files(self) -> None:
+        """The orderly end: what was written is durable, and the run is marked as ended."""
         self.store.close()
-        try:
-            self.data_dir.mark_stopped()
-        except Fatal as refused:
-            self.story.tell("still_marked_running", reason=refused.message)
+        self._mark(self.data_dir.mark_stopped, "still_marked_running")
 
     async def live(self, ready: Callable[[Address], None]) -> None:
         """Listen, join, and go on until Stop, or until a reason to stop at once."""
@@ -471,6 +468,7 @@ class Broker:
             if self.failure is not None:
                 raise self.failure
             if not self.begins_anew:
+                self.leaves()
                 await coordination.leave()
         finally:
             for task in (session, stopped, interval):

@@ -140,6 +140,32 @@ def test_a_look_changes_nothing_and_nonsense_is_refused(make_cluster: MakeCluste
 # -- nobody is electable --------------------------------------------------------------------------
 
 
+def test_an_older_copy_of_a_directory_is_not_elected_and_is_filled_by_who_has_more(
+    make_cluster: MakeCluster, tmp_path: Path
+) -> None:
+    cluster = make_cluster()
+    backup = tmp_path / "backup"
+    values = fill(cluster, 0, 20)
+    cluster.kill(*cluster.ids)
+    shutil.copytree(cluster.data_dir(1), backup)
+    cluster.start(*cluster.ids)
+    cluster.wait_isr(cluster.ids)
+    values += fill(cluster, 20, 20)
+    cluster.kill(*cluster.ids)
+    shutil.rmtree(cluster.data_dir(1))
+    shutil.copytree(backup, cluster.data_dir(1))
+    cluster.start(1)
+    wait_until(lambda: state(cluster)["suspects"], "yak-zk hears of the copy")
+    seen = status(cluster)
+    assert seen["leader"] is None
+    assert "its directory is an older copy" in seen["sessions"][0]["why"]
+    cluster.start(2, 3)
+    assert cluster.wait_leader() != 1
+    cluster.wait_isr(cluster.ids)
+    assert read(cluster) == values
+    assert not state(cluster)["suspects"]
+
+
 class Powered:
     """A cluster whose brokers find out at their start whether the power was cut."""
 

@@ -5,6 +5,7 @@ power cut   it does not: any part of the log's end may be gone that was not sync
 torn        it is killed within a write, or its disk loses the end: the rest of that is cut
 damage      the log cannot be relied upon: the broker begins without it
 wipe        another disk, with nothing on it, under the same id
+back        an older copy of its disk: a log that it once had, before its present process
 """
 
 from __future__ import annotations
@@ -123,6 +124,18 @@ def _faults(scene: Scene, s: State, i: int) -> Iterator[Step]:
         wiped = replace(broker, log=(), dur=0, mark=WHOLE, disk=broker.disk + 1, cluster=0)
         spent = replace(left, wipes=left.wipes - 1)
         yield f"b{i}'s disk is replaced by an empty one", _died(s, i, wiped, spent)
+    if left.backs:
+        yield from _goes_back(s, i)
+
+
+def _goes_back(s: State, i: int) -> Iterator[Step]:
+    broker, spent = s.brokers[i], replace(s.left, backs=s.left.backs - 1)
+    if s.zk.live[i] != broker.inc:
+        return  # yak-zk has not heard of a run since the copy, so nobody can know
+    for keeps in range(len(broker.log)):
+        older = replace(broker, log=broker.log[:keeps], dur=min(broker.dur, keeps), old=1)
+        what = f"b{i}'s disk is an older copy of it, with {keeps} of {len(broker.log)}"
+        yield what, _died(s, i, older, spent)
 
 
 def _power_cuts(scene: Scene, s: State, i: int) -> Iterator[Step]:
@@ -158,5 +171,6 @@ def _died(s: State, i: int, disk: Broker, left: object) -> State:
         mark=disk.mark,
         disk=disk.disk,
         cluster=disk.cluster,
+        old=disk.old,
     )
     return replace(_lease_over(s, i), brokers=put(s.brokers, i, dead), left=left)

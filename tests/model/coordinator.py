@@ -125,7 +125,7 @@ def join(scene: Scene, s: State, i: int) -> Iterator[Step]:
     )
     if scene.tells:
         after = replace(after, ends=put(zk.ends, i, _end_told(scene, after, broker)))
-    taken = replace(broker, mark=WHOLE, cluster=zk.cluster)
+    taken = replace(broker, mark=WHOLE, cluster=zk.cluster, old=0)
     said = f", {STATES[severity]}" if severity else ""
     yield f"b{i} joins{said}", replace(s, zk=after, brokers=put(s.brokers, i, taken))
 
@@ -156,6 +156,8 @@ def _suspicion(scene: Scene, zk: Zk, i: int, broker: Broker) -> int:
             said = WHOLE
     if zk.isr >> i & 1 and zk.disks[i] != broker.disk and scene.on("other_disk"):
         said = DAMAGED
+    if broker.old and scene.on("older_copy"):
+        said = max(said, UNCLEAN)
     return max(said, zk.sus[i]) if scene.on("suspect_stays") else said
 
 

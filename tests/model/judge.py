@@ -115,4 +115,5 @@ def _disks_lost(scene: Scene, s: State) -> int:
     """How many disks have lost, or may have lost, what they had acknowledged."""
     had, left = scene.left, s.left
     lost = had.damages - left.damages + had.wipes - left.wipes + had.cuts - left.cuts
+    lost += had.backs - left.backs
     return lost if scene.always else lost + had.powers - left.powers

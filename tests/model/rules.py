@@ -54,6 +54,7 @@ RULES: Final[dict[str, str]] = {
     "settled": "by where the logs end since their brokers know that nobody leads",
     "damaged_out": "a broker whose log is damaged is not electable",
     "other_disk": "nor is a member of the ISR that comes with another disk",
+    "older_copy": "nor is one whose disk is an older copy of the one that was here",
     "suspect_stays": "who is not whole stays so through its restarts, whatever it says then",
     "marker": "a broker keeps the mark on its disk until yak-zk has recorded it",
     "marker_told": "and one that is younger than the join is not recorded by its answer",

@@ -42,6 +42,7 @@ BREAKS: Final[dict[str, Scene]] = {
     "settled": Scene(Faults(tears=2, cuts=1), n=2),
     "damaged_out": Scene(Faults(damages=1)),
     "other_disk": Scene(Faults(wipes=1)),
+    "older_copy": Scene(Faults(backs=1)),
     "suspect_stays": Scene(Faults(tears=1, cuts=1, kills=1)),
     "marker": Scene(Faults(powers=1, kills=1)),
     "marker_told": Scene(Faults(damages=1)),
@@ -80,6 +81,7 @@ QUICK_HOLDS: Final[dict[str, Scene]] = {
     "two are torn, fsync=always": Scene(Faults(tears=1, powers=2), n=2, always=True),
     "one is damaged": Scene(Faults(damages=1, isr_changes=1)),
     "one disk is replaced": Scene(Faults(wipes=1, isr_changes=1)),
+    "one disk is an older copy": Scene(Faults(backs=1, isr_changes=1)),
     "leaders resign": Scene(Faults(resigns=2, isr_changes=1)),
     "yak-zk restarts": Scene(Faults(zk_restarts=1, isr_changes=1)),
 }
@@ -107,6 +109,7 @@ HOLDS: Final[dict[str, Scene]] = QUICK_HOLDS | {
     "one is damaged, one is killed": Scene(Faults(damages=1, kills=1, isr_changes=1)),
     "one is damaged, two are torn": Scene(Faults(damages=1, tears=2, isr_changes=1)),
     "one disk is replaced, one is killed": Scene(Faults(wipes=1, kills=1, isr_changes=1)),
+    "one disk is an older copy, one is killed": Scene(Faults(backs=1, kills=1, isr_changes=1)),
     "leaders resign in three epochs": Scene(Faults(resigns=2, isr_changes=1), epochs=3),
     "a leader resigns, yak-zk restarts": Scene(Faults(resigns=1, isr_changes=1, zk_restarts=1)),
     "a group's generations": Scene(Faults(kills=1), generations=2),

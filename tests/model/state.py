@@ -50,6 +50,7 @@ class Faults(Struct, frozen=True, cache_hash=True):
     cuts: int = 0
     damages: int = 0
     wipes: int = 0
+    backs: int = 0
     expiries: int = 0
     resigns: int = 0
     zk_restarts: int = 0
@@ -85,7 +86,7 @@ class Broker(Struct, frozen=True, cache_hash=True):
     synced: the process with which truncation was agreed (`link`), 0 if none.  memory: values of
     earlier leaderships that a leader without `pending_drop` remembers.
     dur: how much of the log is synced.  mark: in which state it will say its log is.
-    cluster: 0 before the first join.
+    cluster: 0 before the first join.  old: the disk is an older copy of the one that was here.
     """
 
     up: int = 1
@@ -105,6 +106,7 @@ class Broker(Struct, frozen=True, cache_hash=True):
     mark: int = WHOLE
     disk: int = 1
     cluster: int = 0
+    old: int = 0
 
 
 class State(Struct, frozen=True, cache_hash=True):

@@ -36,8 +36,9 @@ from tests.model.state import (
 )
 from yak import messages as m
 from yak.config import Settings
-from yak.core.document import Document, Liveness, Present, Replica, Suspect
-from yak.core.election import change_isr, choose, decide, take_in
+from yak.core.document import Document, Known, Liveness, Present, Replica, Suspect
+from yak.core.election import change_isr, choose, decide
+from yak.core.joins import take_in
 from yak.errors import Refused
 
 SCENES = {
@@ -48,6 +49,7 @@ SCENES = {
     "damaged": Scene(Faults(damages=1, isr_changes=1)),
     "damaged and torn": Scene(Faults(damages=1, tears=2, isr_changes=1), n=2),
     "replaced": Scene(Faults(wipes=1, isr_changes=1)),
+    "older copy": Scene(Faults(backs=1, isr_changes=1)),
     "resigns": Scene(Faults(resigns=1, isr_changes=1)),
     "new": Scene(Faults(zk_losses=1, isr_changes=2), fresh=True),
     "yak-zk restarts": Scene(Faults(zk_restarts=1, isr_changes=1)),
@@ -68,6 +70,7 @@ def document_of(scene: Scene, zk: Zk, leader_inc: str = "") -> Document:
         leader_inc=leader_inc,
         isr=tuple(Replica(i + 1, f"d{zk.disks[i]}") for i in members(zk.isr, scene.n)),
         suspects=suspects,
+        brokers={i + 1: Known("h", 1, f"d{disk}", run=1) for i, disk in enumerate(zk.disks)},
         settings=Settings(min_insync_replicas=scene.min_isr),
     )
 
@@ -192,6 +195,7 @@ def join_of(i: int, broker: Broker) -> m.Join:
         state=STATES[broker.mark],
         end=divmod(end_of(broker.log), 100),
         epoch=broker.ep,
+        run=1 if broker.old else 2,
     )
 
 

@@ -226,6 +226,12 @@ class SimBroker(Server):
         #: The bit that flipped on its disk last.
         self.rotten: Rotten | None = None
         self.full = False
+        #: A sync failed, and before it could write that down its process was killed: what its
+        #: disk lacks nobody can know.
+        self.unknowable = False
+        #: An older copy of its disk, and the life in which it was made.
+        self.kept: SimDisk | None = None
+        self.kept_in = 0
         #: Of what its leader sends next one bit will be another.
         self.garbles = False
         #: Whom it reaches at present, whichever broker it dials.
@@ -284,6 +290,8 @@ class SimBroker(Server):
             "started",
             {"next": recovered.next, "state": recovered.state, "reason": recovered.message},
         )
+        self.disk.unmarked = self.disk.unmarked and recovered.state in ("whole", "torn")
+        self.unknowable = self.disk.unmarked
         self.ready_in = self.life
         world.judge.started(self, recovered.state)
         broker._tell(e.Tick())
@@ -339,7 +347,7 @@ class SimBroker(Server):
 
     def check_durable(self) -> None:
         """It is about to say that it holds its log up to its end."""
-        if self.world.setup.fsync == "always" and not self.disk.sync_fails:
+        if self.world.setup.fsync == "always" and not (self.disk.sync_fails or self.unknowable):
             why = unsynced_log(self.disk)
             if why:
                 self.world.judge.fail(f"{why} ({self.name})")
@@ -380,10 +388,12 @@ class SimBroker(Server):
             self.world.judge.broker_failed(self, broker.failure)
             self._ends(RESTART_S)
         else:
+            broker.leaves()
             self.session.leave(self._stopped)
 
     def _ends(self, starts_in_s: float) -> None:
         """Now, or when it has lingered."""
+        self.disk.unmarked = False  # it had its time to write that down
         lingers_s = self.world.setup.lingers_s
         if lingers_s:
             self.after(lingers_s, self.die)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from tests.sim.clock import Died, Process
-from tests.support.memory_disk import MemoryDisk
+from tests.support.memory_disk import MemoryDisk, _File
 from yak.core.ops import Op
 from yak.core.state import State
 from yak.storage.checkpoint import CheckpointJob
@@ -29,6 +29,8 @@ class SimDisk(MemoryDisk):
     """A MemoryDisk of one process at a time; `process` is whom a fuse kills."""
 
     process: Process
+    #: A sync has failed, and the process has not written that down yet.
+    unmarked = False
 
     def append(self, path: str, buffers: Sequence[Buffer]) -> int:
         try:
@@ -71,6 +73,10 @@ class SimDisk(MemoryDisk):
     def sync_dir(self, path: str) -> None:
         self.process.step()
         super().sync_dir(path)
+
+    def sync_file(self, file: _File, end: int) -> None:
+        self.unmarked = self.unmarked or self.sync_fails
+        super().sync_file(file, end)
 
 
 class Watcher(Protocol):

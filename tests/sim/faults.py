@@ -192,8 +192,8 @@ class Injector:
         suspects = document.suspects if document else {}
         for i in sorted(self.tainted):
             broker = self.world.brokers[i]
-            whole = i not in suspects and not broker.rot() and not broker.may_begin_anew
-            if broker.ready and broker.recorded and whole:
+            doubt = broker.unknowable or broker.rot() or broker.may_begin_anew
+            if broker.ready and broker.recorded and i not in suspects and not doubt:
                 self.tainted.discard(i)
                 broker.excused = False
         return bool(self.tainted) or bool(suspects)

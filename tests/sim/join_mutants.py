@@ -1,6 +1,7 @@
 """Mutants of the rules by which brokers join, are elected, are taken for dead, and give up.
 
-    joins      bootstrap  torn  damaged  other_disk  still_suspect  whole_again  whole_named
+    joins      bootstrap  torn  damaged  other_disk  older_copy  still_suspect  whole_again
+               whole_named
     election   torn_all  torn_furthest  settled  drop_floor  drop_dead
     lease      deposed  deposed_all  deposed_restart
     liveness   death_check  hung  resign  cooldown
@@ -22,9 +23,9 @@ from msgspec.structs import replace
 from tests.sim.mutants import Patch, both
 from yak import messages as m
 from yak.broker import Broker
-from yak.core import election
+from yak.core import election, joins
 from yak.core.coordinator import Coordinator, Effect
-from yak.core.document import Document, Liveness, Present, Replica
+from yak.core.document import Document, Known, Liveness, Present, Replica
 from yak.core.events import Tell
 from yak.core.replication import Leader, Progress
 from yak.model import Now
@@ -34,24 +35,24 @@ from yak.model import Now
 
 def bootstrap() -> Patch:
     """A yak-zk that never gave an epoch takes whoever comes, whatever it holds."""
-    check = election._check_cluster
+    check = joins._check_cluster
 
     def mutant(document: Document, request: m.Join) -> None:
         if document.epoch:
             check(document, request)
 
-    return patch.object(election, "_check_cluster", mutant)
+    return patch.object(joins, "_check_cluster", mutant)
 
 
 def _believes(state: str) -> Patch:
-    suspicion = election._suspicion
+    suspicion = joins._suspicion
 
-    def mutant(document: Document, request: m.Join) -> Any:
+    def mutant(document: Document, request: m.Join, before: Known) -> Any:
         if request.state == state:
             request.state = "whole"
-        return suspicion(document, request)
+        return suspicion(document, request, before)
 
-    return patch.object(election, "_suspicion", mutant)
+    return patch.object(joins, "_suspicion", mutant)
 
 
 def torn() -> Patch:
@@ -66,21 +67,26 @@ def damaged() -> Patch:
 
 def other_disk() -> Patch:
     """A member of the ISR may come with another disk."""
-    suspicion = election._suspicion
+    suspicion = joins._suspicion
 
-    def mutant(document: Document, request: m.Join) -> Any:
+    def mutant(document: Document, request: m.Join, before: Known) -> Any:
         mine = tuple(
             Replica(one.id, request.disk) if one.id == request.broker else one
             for one in document.isr
         )
-        return suspicion(replace(document, isr=mine), request)
+        return suspicion(replace(document, isr=mine), request, before)
 
-    return patch.object(election, "_suspicion", mutant)
+    return patch.object(joins, "_suspicion", mutant)
+
+
+def older_copy() -> Patch:
+    """A disk that is older than what was here under its id is as good as any."""
+    return patch.object(joins, "_older_copy", lambda *_: "")
 
 
 def still_suspect() -> Patch:
     """Who starts once more is whole: its log has been cut by then, and nothing is wrong with it."""
-    take_in = election.take_in
+    take_in = joins.take_in
 
     def mutant(document: Document, request: m.Join, live: Present | None, **more: Any) -> Any:
         others = {i: s for i, s in document.suspects.items() if i != request.broker}
@@ -251,6 +257,7 @@ RULES: Final[dict[str, Callable[[], Patch]]] = {
         torn,
         damaged,
         other_disk,
+        older_copy,
         still_suspect,
         whole_again,
         whole_named,
@@ -274,6 +281,7 @@ SCENT: Final[dict[str, tuple[str, int]]] = {
     "torn": ("torn", 100),
     "damaged": ("torn", 24),
     "other_disk": ("torn", 5),
+    "older_copy": ("older_copy", 1),
     "still_suspect": ("still_suspect", 1),
     "whole_again": ("torn", 5),
     "whole_named": ("whole_named", 1),

@@ -4,6 +4,9 @@
     damage    while the process is down: one bit of the log since its checkpoint or of the
               checkpoint is another, or a partition file that the checkpoint names is gone
     tear      while the process is down: the log ends within one of its last operations
+    keep      a copy of the disk is made, as it lies there at the moment
+    put_back  while the process is down: the copy that was kept takes the place of the disk; only
+              where yak-zk has heard of a start since then, or nobody could know
     scrawl    the process dies while it writes: half a line more is in the log, and nothing is lost
 
 Rules:
@@ -70,6 +73,28 @@ def tear(injector: Injector, fault: Fault, process: Server) -> None:
         injector.tell(broker, fault, f"killed, and {what}")
         injector.taint(broker)
         broker.unnoticed = what
+    injector.world.later(0.05 + fault.lasts, injector.start_again, broker)
+
+
+def keep(injector: Injector, fault: Fault, process: Server) -> None:
+    broker = injector.world.brokers.get(getattr(process, "id", 0))
+    if broker is not None and broker.kept is None:
+        injector.tell(broker, fault, "a copy of its disk is made")
+        broker.kept, broker.kept_in = broker.new_disk(), broker.life
+        broker.disk.copy_to(broker.kept)
+
+
+def put_back(injector: Injector, fault: Fault, process: Server) -> None:
+    broker = may_lose(injector, process)
+    if broker is None or broker.kept is None or broker.life == broker.kept_in:
+        return
+    document = injector.world.judge.document
+    if document is None or document.brokers[broker.id].inc != broker.broker.inc:
+        return
+    _stop(broker)
+    injector.tell(broker, fault, "killed, and its disk is the older copy of it")
+    injector.taint(broker)
+    broker.disk, broker.kept = broker.kept, None
     injector.world.later(0.05 + fault.lasts, injector.start_again, broker)
 
 

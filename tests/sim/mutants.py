@@ -33,11 +33,11 @@ from msgspec.structs import replace
 from tests.sim.world import Result, run, setup_of
 from tests.sim.zk import SimZk
 from yak import messages as m
-from yak.core import election
+from yak.core import election, joins
 from yak.core import events as e
 from yak.core.coordinator import Coordinator
 from yak.core.desk import Desk
-from yak.core.document import Document, Liveness, Present, Replica
+from yak.core.document import Document, Known, Liveness, Present, Replica
 from yak.core.follower import Follower
 from yak.core.log import Log
 from yak.core.node import Node
@@ -408,14 +408,14 @@ def new_epoch() -> Patch:
 
 def unclean_out() -> Patch:
     """Whoever may have lost its page cache is as good as any."""
-    suspicion = election._suspicion
+    suspicion = joins._suspicion
 
-    def mutant(document: Document, request: m.Join) -> Any:
+    def mutant(document: Document, request: m.Join, before: Known) -> Any:
         if request.state == "unclean":
             request.state = "whole"
-        return suspicion(document, request)
+        return suspicion(document, request, before)
 
-    return patch.object(election, "_suspicion", mutant)
+    return patch.object(joins, "_suspicion", mutant)
 
 
 def zk_durable() -> Patch:

@@ -7,11 +7,13 @@ in ten has some beside its others (`beside`).
     garble   of what a follower is sent next, one bit is another, and no checksum below has noticed
     astray   a follower loses its leader, and what it dials then is another broker: its address has
              another owner, or a proxy leads elsewhere
+    keep     a copy of a disk is made, and later, after a start,
+    put_back it takes the place of the disk: losses.py
     delay    what a broker has just told yak-zk comes so much later; it takes its connection for
              lost, and speaks over another one
 
-Only `spoil` takes something away, so it keeps to what losses.py's do.  Of these seeds some have
-brokers that take a while from the moment at which they stop until they are gone.
+Only `spoil` and `put_back` take something away, so they keep to what losses.py's do.  Of these
+seeds some have brokers that take a while from the moment at which they stop until they are gone.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import random
 from typing import TYPE_CHECKING, Final
 
 from tests.sim.broker import SimBroker
-from tests.sim.losses import may_lose
+from tests.sim.losses import keep, may_lose, put_back
 from tests.sim.plans import FUSE, STEPS, UPKEEP, Fault
 from yak.core import events as e
 
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from tests.sim.world import Setup
 
 ONE_SEED_IN: Final = 10
+#: So many have an older copy of a disk put back.
+OLDER_IN: Final = 20
 
 
 def beside(setup: Setup) -> list[Fault]:
@@ -38,9 +42,28 @@ def beside(setup: Setup) -> list[Fault]:
     """
     rng = random.Random(f"rare {setup.seed}")
     if rng.random() * ONE_SEED_IN >= 1:
-        return []
+        return _older(setup)
     setup.lingers_s = max(0.0, rng.random() - 0.7)
     return [_one(rng, setup) for _ in range(rng.randint(1, 4))]
+
+
+def _older(setup: Setup) -> list[Fault]:
+    """An older copy of a disk is put back, perhaps more than once, and perhaps in a hard moment."""
+    rng = random.Random(f"older {setup.seed}")
+    if rng.random() * OLDER_IN >= 1:
+        return []
+    whose, faults = f"b{rng.randint(1, setup.brokers)}", []
+    for _ in range(rng.randint(1, 2)):
+        at = 0.3 + 0.5 * rng.random() * setup.chaos_s
+        how = rng.choice(("kill", "stop"))
+        back = at + 0.3 + 0.5 * rng.random() * setup.chaos_s
+        on = rng.choice(("", "joined", "isr_changed", "elected"))
+        faults += [
+            Fault(at, "keep", whose),
+            Fault(at + 0.1 * rng.random(), how, whose, 0.3 * rng.random()),
+            Fault(back, "put_back", whose, 0.3 * rng.random(), on),
+        ]
+    return faults
 
 
 def _one(rng: random.Random, setup: Setup) -> Fault:
@@ -95,4 +118,12 @@ def delay(injector: Injector, fault: Fault, process: Server) -> None:
         injector.world.later(0.0, wire.fin_at_client, "reset by the network")
 
 
-RARE: Final = {"delay": delay, "hang": hang, "spoil": spoil, "garble": garble, "astray": astray}
+RARE: Final = {
+    "hang": hang,
+    "spoil": spoil,
+    "garble": garble,
+    "astray": astray,
+    "delay": delay,
+    "keep": keep,
+    "put_back": put_back,
+}

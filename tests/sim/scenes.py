@@ -108,6 +108,19 @@ def _marker_told(rng: random.Random, setup: Setup) -> list[Fault]:
     ]
 
 
+def _older_copy(rng: random.Random, _: Setup) -> list[Fault]:
+    """All stop, so that nobody leaves the ISR, and one starts from an older copy of its disk."""
+    at = _time(rng)
+    later = at + 0.8
+    return [
+        Fault(at, "keep", "b2"),
+        Fault(at + 0.05, "kill", "b2", 0.1),
+        Fault(later, "kill", "zk", 0.1),
+        Fault(later + _SOON, "put_back", "b2", 0.05 * rng.random()),
+        Fault(later + 2 * _SOON, "kill", "b1", 2.0),
+    ]
+
+
 # -- Torn ones ------------------------------------------------------------------------------------
 
 
@@ -261,6 +274,7 @@ SCENES: Final[dict[str, Callable[[random.Random, Setup], list[Fault]]]] = {
     "still_suspect": _still_suspect,
     "whole_named": _whole_named,
     "marker_told": _marker_told,
+    "older_copy": _older_copy,
     "torn_furthest": _torn_furthest,
     "settled": _settled,
     "deposed_all": _deposed_all,

@@ -18,6 +18,7 @@ from __future__ import annotations
 import errno
 import random
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from typing import Literal, TypeAlias
 
 from yak.storage.disk import Buffer, SyncLater, append_all
@@ -112,6 +113,19 @@ class MemoryDisk:
                 self._forget(node, rng)
             else:
                 node.power_cut(rng)
+
+    def copy_to(self, other: MemoryDisk) -> None:
+        """Another disk gets all that lies here, and has it on its platter."""
+        other._root = deepcopy(self._root)
+        other._settle(other._root)
+
+    def _settle(self, directory: _Dir) -> None:
+        directory.durable = dict(directory.entries)
+        for node in directory.entries.values():
+            if isinstance(node, _Dir):
+                self._settle(node)
+            else:
+                node.sync(len(node.data))
 
     def flip(self, path: str, position: int, mask: int = 1) -> None:
         """Damage one byte, on the platter as well."""

@@ -22,8 +22,9 @@ from msgspec.structs import replace
 
 from yak import messages as m
 from yak.core.document import Document, Known, Liveness, Replica, Suspect
-from yak.core.election import newest_epoch, record
+from yak.core.election import record
 from yak.core.events import Tell
+from yak.core.joins import newest_epoch
 from yak.core.orders import End, Order, answer_of, ids, operation, plan_of
 from yak.errors import Refused
 

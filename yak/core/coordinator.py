@@ -37,9 +37,10 @@ from yak import messages as m
 from yak.config import Settings
 from yak.core.adoption import Refusals, adopt
 from yak.core.document import Document, Liveness, Present
-from yak.core.election import change_isr, decide, take_in, vacate
+from yak.core.election import change_isr, decide, vacate
 from yak.core.events import HangUp, Reply, Tell
 from yak.core.heartbeat import Session
+from yak.core.joins import ended, take_in
 from yak.core.orders import Order, check_plan, elect
 from yak.errors import Refused
 from yak.model import Address, Now
@@ -253,6 +254,7 @@ class Coordinator:
         return self._settle(
             now,
             lambda: Reply(conn, request.id, m.Done()),
+            document=ended(self.document, broker, request.run),
             said=[Tell("left", {"broker": broker, "reason": reason})],
         )
 
@@ -344,6 +346,7 @@ class Coordinator:
             live=session is not None or broker in self._presumed,
             inc=session.present.inc if session else "",
             state=suspect.state if suspect else "whole",
+            run=known.run,
         )
 
     def status(self, now: Now) -> m.CoordinatorStatus:

@@ -3,19 +3,16 @@
 The *document* is all that the cluster has agreed on; `state.json` holds it, and one day
 ZooKeeper or etcd could.  A rule takes a document and returns the next one:
 
-    take_in     a broker joins: known or refused, and whether its log can be relied on
+    take_in     a broker joins: core/joins.py
     change_isr  the leader proposes an ISR: a compare-and-set
     vacate      the leader gives up its epoch
     decide      after anything that happened: is a leader missing, and who is it?
 
 The rules carry the names that they have in the design: `bootstrap`, `elect_isr`, `drop_dead`,
-`new_epoch`, `floor`, `fence_zk`, `expand_inc`, `torn`, `settled`, `not_whole`, `other_disk`,
-`cooldown`.
+`new_epoch`, `floor`, `fence_zk`, `expand_inc`, `torn`, `settled`, `not_whole`, `cooldown`.
 
-* A broker is *whole* unless it is in `suspects`.  It becomes one when it joins torn, unclean or
-  damaged, or when it is in the ISR and comes with another disk; it stays one through restarts
-  (its log is no better for having been reported), and with the worst of what it reported.  It
-  is whole again when the leader proposes an ISR that names its incarnation, or when a torn one
+* A broker is *whole* unless it is in `suspects`.  How it becomes one is told in joins.py.  It is
+  whole again when the leader proposes an ISR that names its incarnation, or when a torn one
   is elected: what it holds then is what the cluster holds.
 * Nobody leads without an epoch of its own; an epoch has one leader, for good.
 * `version` is the caller's: it counts what was written down.
@@ -27,7 +24,7 @@ never makes a damaged or unclean broker leader; an operator may (core/orders.py)
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -35,118 +32,12 @@ from yak import messages as m
 from yak.core.document import (
     ELECTIONS_REMEMBERED,
     Document,
-    Known,
     Liveness,
     Present,
     Replica,
-    Suspect,
 )
 from yak.core.events import Tell
 from yak.errors import Refused
-
-#: From "lost at most an unfinished tail" to "must not be believed".
-_SEVERITY: Final[dict[m.LogState, int]] = {"whole": 0, "torn": 1, "unclean": 2, "damaged": 3}
-
-
-# -- A broker joins -------------------------------------------------------------------------------
-
-
-def take_in(
-    document: Document, request: m.Join, live: Present | None, *, connected: bool = True
-) -> tuple[Document, list[Tell]]:
-    """The document with this broker in it.  Raises Refused.
-
-    live: its session so far; connected: whether that one still has its connection.
-    """
-    _check_cluster(document, request)
-    _check_disk(request, live, connected=connected)
-    known = Known(host=request.host, port=request.port, disk=request.disk)
-    before = document.brokers.get(request.broker, known)
-    document = replace(document, brokers={**document.brokers, request.broker: known})
-    said = []
-    if before.disk != request.disk:
-        fields = {"broker": request.broker, "disk": request.disk, "before": before.disk}
-        said.append(Tell("other_disk", fields))
-    suspect = _suspicion(document, request)
-    if suspect is None:
-        return document, said
-    told = document.suspects.get(request.broker)
-    document = replace(document, suspects={**document.suspects, request.broker: suspect})
-    if told is None or (told.state, told.disk) != (suspect.state, suspect.disk):
-        what = {"broker": request.broker, "state": suspect.state, "reason": suspect.why}
-        said.append(Tell("not_whole", what))
-    return document, said
-
-
-def _check_cluster(document: Document, request: m.Join) -> None:
-    """Refuse a broker whose log belongs to another cluster, or to a later state of this one."""
-    broker, mine = request.broker, document.cluster
-    if request.broker < 1:
-        raise Refused("INVALID_REQUEST", "broker: an id is a positive integer")
-    if request.cluster is not None and request.cluster != mine:
-        raise Refused(
-            "CLUSTER_MISMATCH",
-            f"broker {broker} belongs to cluster {request.cluster}, this yak-zk keeps cluster "
-            f"{mine}: give the broker the yak-zk of its own cluster, or an empty --data-dir; if "
-            "that yak-zk was lost, `yak zk adopt` lets this one take its place",
-        )
-    # bootstrap: only empty directories form a cluster, and only they enter one without its id.
-    held = request.end != (0, 0)
-    if held and (request.cluster is None or document.epoch == 0):
-        raise Refused(
-            "CLUSTER_MISMATCH",
-            f"broker {broker} (cluster {request.cluster}) holds operations up to index "
-            f"{request.end[1]}, which cluster {mine} never gave it: it needs an empty --data-dir, "
-            "or the yak-zk that it belongs to, or `yak zk adopt` if that one's state was lost",
-        )
-    newest = newest_epoch(request)
-    if newest > document.epoch:
-        raise Refused(
-            "CLUSTER_MISMATCH",
-            f"broker {broker} has taken part in epoch {newest} of cluster {mine}, this yak-zk "
-            f"gave only {document.epoch}: its state.json was lost or is an older copy; bring the "
-            "newest one back, or, if it is gone, look at `yak zk adopt`",
-        )
-
-
-def newest_epoch(request: m.Join) -> int:
-    """The newest epoch that this broker knows of."""
-    return max(request.epoch, request.end[0], request.seen[0])
-
-
-def _check_disk(request: m.Join, live: Present | None, *, connected: bool) -> None:
-    """other_disk: under an id with a live session another disk is another broker.
-
-    One that lost its connection may be dead, only nobody knows yet: that is worth waiting for.
-    """
-    if live is not None and live.disk != request.disk:
-        if not connected:
-            raise Refused(
-                "NO_LEADER",
-                f"broker {request.broker} with disk {live.disk} has lost its connection, but may "
-                f"live until its session ends; then disk {request.disk} can take its place",
-            )
-        raise Refused(
-            "CLUSTER_MISMATCH",
-            f"broker {request.broker} is alive with disk {live.disk}, and another one joins under "
-            f"its id with disk {request.disk}: stop one of them, or give it an --id of its own",
-        )
-
-
-def _suspicion(document: Document, request: m.Join) -> Suspect | None:
-    """not_whole: why this broker's log may lack what it once acknowledged, if it may."""
-    state, why = request.state, f"it joined with its log {request.state}"
-    disk = next((r.disk for r in document.isr if r.id == request.broker), request.disk)
-    # other_disk: what a member of the ISR held went with its old disk.
-    if disk != request.disk:
-        state, why = "damaged", f"it was in sync with disk {disk} and came with {request.disk}"
-    told = document.suspects.get(request.broker)
-    if told is not None and _SEVERITY[told.state] >= _SEVERITY[state]:
-        state, why = told.state, told.why
-    if state == "whole":
-        return None
-    return Suspect(state=state, disk=request.disk, inc=request.inc, why=why)
-
 
 # -- The leader proposes an ISR, or resigns -------------------------------------------------------
 

@@ -171,7 +171,8 @@ class CoordinatorSession:
             return
         connection = self._session.connection
         try:
-            await connection.ask(m.Leave(id=0), m.Done, timeout_s=LEAVE_S)
+            goodbye = m.Leave(id=0, run=self._identity().run)
+            await connection.ask(goodbye, m.Done, timeout_s=LEAVE_S)
         except YakError as error:
             _log.info("yak-zk at %s did not hear the goodbye: %s", self.address, error)
         connection.close("said goodbye")

@@ -2,7 +2,7 @@
 
     data/broker-1/lock         held by the process that runs here, for as long as it lives
     data/broker-1/meta.json    {"format":1,"kind":"broker","broker":1,"cluster":"…","disk":"…",
-                                "epoch":3,"suspect":null,
+                                "epoch":3,"run":7,"suspect":null,
                                 "running":{"inc":"…","boot_id":"…","fsync":"always"},
                                 "crc":"9ae0daaf"}
 
@@ -21,6 +21,8 @@ Rules:
       another boot id, another fsync            | unclean: the end of the log may be missing
 
   Without a boot id to be had, every boot counts as another one.
+* `run` counts the runs, each before its join, and the orderly end of one before its goodbye.
+  yak-zk keeps the newest it has heard of, and so knows an older copy of the directory.
 * `suspect` says why this disk may lack what it once had ("torn", "damaged", "unclean").  It is
   written before anything is cut, and stays until yak-zk has recorded it (`clear_suspicion`).
 * `rewrite_from` names the first operation that a failed sync may have lost.  The next start
@@ -74,6 +76,7 @@ class Meta(msgspec.Struct, kw_only=True):
     """meta.json.  broker: 0 for yak-zk.  cluster: null before the first join.
 
     disk: this directory's own id.  epoch: the highest one that the broker has persisted.
+    run: how often it was begun and ended, as far as that counts.
     rewrite_from: the first operation that a failed sync may have lost.
     set_aside: the log and the partition files are damaged, and are to be moved out of the way.
     """
@@ -84,6 +87,7 @@ class Meta(msgspec.Struct, kw_only=True):
     cluster: str | None = None
     disk: str
     epoch: int = 0
+    run: int = 0
     suspect: LogState | None = None
     rewrite_from: int | None = None
     set_aside: bool = False
@@ -209,6 +213,12 @@ class DataDir:
     def mark_running(self, *, inc: str, boot_id: str, fsync: str) -> None:
         """From now on an end without `mark_stopped` is noticed at the next start."""
         self.meta.running = Running(inc, boot_id, fsync)
+        self.meta.run += 1
+        self._save()
+
+    def mark_leaving(self) -> None:
+        """A copy that was made of this run is older from now on."""
+        self.meta.run += 1
         self._save()
 
     def mark_stopped(self) -> None:
@@ -262,10 +272,14 @@ class DataDir:
         self.meta.set_aside = False
         self._save()
 
-    def clear_suspicion(self) -> None:
-        """yak-zk has recorded it: from now on that record decides."""
-        if self.meta.suspect is not None:
-            self.meta.suspect = None
+    def recorded(self, run: int) -> None:
+        """yak-zk has recorded of what this disk is suspected: from now on that record decides.
+
+        run: the number that it gave this run, higher than ours if the directory is an older copy.
+        """
+        run = max(run, self.meta.run)
+        if self.meta.suspect is not None or run > self.meta.run:
+            self.meta.suspect, self.meta.run = None, run
             self._save()
 
     def _judge_last_run(self, boot_id: str) -> None:

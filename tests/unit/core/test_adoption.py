@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from tests.support.documents import NEW, a_join, agreed, alive, suspect, there
 from yak import messages as m
 from yak.config import Settings
-from yak.core import adoption, election, orders
+from yak.core import adoption, election, joins, orders
 from yak.core.adoption import EPOCH_MARGIN, REFUSED_REMEMBERED, Refusals
 from yak.core.document import Document, Liveness, Present, Replica
 from yak.core.orders import Order
@@ -78,7 +78,7 @@ def test_nobody_counts_as_whole_so_the_log_that_goes_furthest_leads_once_all_are
 
 def test_the_adopted_join_and_stay_what_they_are() -> None:
     after = adopt().document
-    joined, said = election.take_in(after, of_x(2, inc="i2.2"), None)
+    joined, said = joins.take_in(after, of_x(2, inc="i2.2"), None)
     assert (joined.suspects[2].state, joined.suspects[2].inc, said) == ("torn", "i2.2", [])
 
 

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from tests.support.documents import NEW, a_join, agreed, alive, suspect, there
 from yak import messages as m
 from yak.config import Settings
-from yak.core import election
+from yak.core import election, joins
 from yak.core.document import (
     ELECTIONS_REMEMBERED,
     Document,
@@ -16,7 +16,7 @@ from yak.core.document import (
     Present,
     Replica,
 )
-from yak.errors import Refused, is_retriable
+from yak.errors import Refused
 
 
 def proposal(*isr: int, epoch: int = 3, version: int = 12, **incs: str) -> m.ProposeIsr:
@@ -32,7 +32,7 @@ def decide(document: Document, living: Liveness) -> Document:
 def take_in(
     document: Document, request: m.Join, live: Present | None = None, **more: bool
 ) -> Document:
-    return election.take_in(document, request, live, **more)[0]
+    return joins.take_in(document, request, live, **more)[0]
 
 
 def change(document: Document, request: m.ProposeIsr, *brokers: int, by: int = 1) -> Document:
@@ -51,89 +51,6 @@ def test_bootstrap_the_lowest_id_present_begins_alone_in_sync() -> None:
 def test_bootstrap_waits_until_it_may() -> None:
     assert decide(NEW, alive(1, 2)) is NEW
     assert decide(NEW, alive(bootstrap=True)) is NEW
-
-
-def test_bootstrap_takes_empty_directories_only() -> None:
-    with pytest.raises(Refused, match=r"holds operations up to index 9.*empty --data-dir") as e:
-        take_in(NEW, a_join(1, cluster=None, epoch=0, end=(0, 9)))
-    assert e.value.name == "CLUSTER_MISMATCH"
-
-
-def test_a_directory_with_operations_but_no_cluster_is_refused_by_an_old_cluster_too() -> None:
-    with pytest.raises(Refused, match="empty --data-dir"):
-        take_in(agreed(), a_join(4, cluster=None))
-
-
-def test_a_member_of_this_very_cluster_may_come_back_before_the_first_epoch() -> None:
-    empty = a_join(1, end=(0, 0), epoch=0)
-    assert 1 in take_in(NEW, empty).brokers
-
-
-# -- joining --------------------------------------------------------------------------------------
-
-
-def test_an_unknown_cluster_is_refused_with_both_ids() -> None:
-    with pytest.raises(Refused, match=r"cluster X.*cluster C") as e:
-        take_in(agreed(), a_join(1, cluster="X"))
-    assert e.value.name == "CLUSTER_MISMATCH"
-
-
-def test_a_broker_from_a_later_epoch_shows_that_the_document_is_an_old_copy() -> None:
-    with pytest.raises(Refused, match=r"epoch 4.*only 3"):
-        take_in(agreed(), a_join(2, epoch=4))
-    with pytest.raises(Refused, match=r"epoch 5.*only 3"):
-        take_in(agreed(), a_join(2, end=(5, 1)))
-
-
-def test_ids_are_positive() -> None:
-    with pytest.raises(Refused, match="positive"):
-        take_in(agreed(), a_join(0))
-
-
-def test_other_disk_is_refused_while_the_id_lives_with_both_disks() -> None:
-    with pytest.raises(Refused, match=r"disk d2.*disk dX") as e:
-        take_in(agreed(), a_join(2, disk="dX"), Present("i2.1", "d2", (3, 9)))
-    assert e.value.name == "CLUSTER_MISMATCH"
-
-
-def test_other_disk_has_to_wait_for_one_that_may_be_dead() -> None:
-    live = Present("i2.1", "d2", (3, 9))
-    with pytest.raises(Refused, match=r"disk d2.*session.*disk dX") as e:
-        take_in(agreed(), a_join(2, disk="dX"), live, connected=False)
-    assert is_retriable(e.value.name)
-
-
-def test_the_same_disk_may_join_again_while_its_session_lives() -> None:
-    document = take_in(agreed(), a_join(2, inc="i2.2"), Present("i2.1", "d2", (3, 9)))
-    assert document.suspects == {}
-
-
-def test_other_disk_an_in_sync_member_that_comes_with_another_is_not_whole() -> None:
-    document = take_in(agreed(), a_join(2, disk="dX", cluster=None, end=(0, 0), epoch=0))
-    assert document.suspects[2].state == "damaged"
-    assert document.isr[1] == Replica(2, "d2")
-    assert document.brokers[2].disk == "dX"
-    back = take_in(document, a_join(2, disk="d2"))
-    assert back.suspects[2].state == "damaged", "its old disk missed what the new one took part in"
-
-
-def test_a_wiped_broker_outside_the_isr_is_simply_new() -> None:
-    document = take_in(agreed(isr=(1, 2)), a_join(3, disk="dX", cluster=None, end=(0, 0), epoch=0))
-    assert document.suspects == {}
-    assert document.isr_ids == [1, 2]
-
-
-@pytest.mark.parametrize("state", ["torn", "unclean", "damaged"])
-def test_not_whole_is_recorded_and_outlives_a_restart(state: m.LogState) -> None:
-    document = take_in(agreed(), a_join(2, state=state))
-    again = take_in(document, a_join(2, inc="i2.2"))
-    assert (again.suspects[2].state, again.suspects[2].inc) == (state, "i2.2")
-
-
-def test_not_whole_the_worst_that_was_reported_stays() -> None:
-    document = take_in(agreed(), a_join(2, state="unclean"))
-    assert take_in(document, a_join(2, state="torn")).suspects[2].state == "unclean"
-    assert take_in(document, a_join(2, state="damaged")).suspects[2].state == "damaged"
 
 
 # -- who leads ------------------------------------------------------------------------------------

@@ -48,6 +48,32 @@ def test_a_new_directory_gets_an_id_and_keeps_what_is_saved(disk: Disk, root: st
     assert written["kind"] == "broker"
 
 
+def test_runs_are_counted_from_their_beginning_and_once_more_before_a_goodbye(
+    disk: Disk, root: str
+) -> None:
+    path, counted = f"{root}/data/broker-1", []
+    for inc in ("i-1", "i-2"):
+        one = open_dir(disk, path)
+        one.mark_running(inc=inc, boot_id="boot-1", fsync="never")
+        counted.append(msgspec.json.decode(disk.read_file(f"{path}/meta.json"))["run"])
+        one.mark_leaving()
+        counted.append(msgspec.json.decode(disk.read_file(f"{path}/meta.json"))["run"])
+        one.mark_stopped()
+        disk.close()
+    assert counted == [1, 2, 3, 4]
+
+
+def test_an_older_copy_counts_on_from_where_yak_zk_says(disk: Disk, root: str) -> None:
+    path = f"{root}/data/broker-1"
+    one = open_dir(disk, path)
+    one.mark_running(inc="i", boot_id="boot-1", fsync="never")
+    one.recorded(9)
+    disk.close()
+    again = open_dir(disk, path)
+    again.recorded(3)
+    assert again.meta.run == 9
+
+
 def test_yak_zk_may_take_over_another_cluster_and_a_broker_never_changes_its_own(
     disk: Disk, root: str
 ) -> None:
@@ -85,7 +111,7 @@ def test_what_a_run_that_did_not_end_in_order_means(fsync: str, boot_id: str, st
     found.mark_running(inc="j", boot_id=boot_id, fsync="always")
     assert reopen(disk, boot_id).state == state
     found = reopen(disk, boot_id)
-    found.clear_suspicion()
+    found.recorded(0)
     assert found.state == "whole"
     assert reopen(disk, boot_id).state == "whole"
 
