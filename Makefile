@@ -91,7 +91,7 @@ fuzz: $(STAMP)
 	$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
 
 exercises: $(STAMP)
-	YAK_EXERCISES=1 $(BIN)/python -m pytest -n 0 tests/docs/test_exercises.py
+	$(BIN)/python -m pytest -n 0 tests/docs/test_exercises.py
 
 soak: $(STAMP)
 	$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),60) $(OPTIONS)

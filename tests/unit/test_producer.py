@@ -433,6 +433,10 @@ async def test_who_waits_for_an_acknowledgement_is_told_why(
         town.lead(1, 3)
         await producer.flush(10)
         assert town.values("t") == [1, 2, 3]
+        told.clear()
+        town[1].on("deregister", refuse("NOT_ENOUGH_REPLICAS"))
+        await producer.close()
+        assert told == [], "nobody waits for its goodbye"
 
 
 async def test_close_says_goodbye_and_then_nothing_more_goes() -> None:

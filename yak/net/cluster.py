@@ -59,8 +59,9 @@ PROBE_S: Final = 1.0
 #: Whoever has asked for so long without an answer is told why (`on_waiting`), in seconds; so often
 #: again.
 WAITING_S: Final = 1.0
-#: The same where a leader took the request, in seconds: it may well be at work that long.
-SLOW_S: Final = 3.0
+#: The same where a leader took the request, in seconds: one that hangs, or that waits for a follower
+#: which hangs, is through with it by then.
+SLOW_S: Final = 4.0
 #: The longest pause between two searches for a leader: an election must not be waited past.
 SEARCH_PAUSE_S: Final = 0.2
 #: How many hints are followed without a pause: two stale ones may point at each other.
@@ -294,6 +295,10 @@ class Cluster:
             self.on_waiting("no broker has answered yet")
         else:
             self.on_waiting(self.trouble)
+
+    def hush(self) -> None:
+        """What is asked from now on matters to nobody who waits: a goodbye, that silence says too."""
+        self.on_waiting = lambda _: None
 
     def note(self, error: YakError, connection: Connection) -> None:
         """Draw the conclusions of a failed request to the supposed leader."""

@@ -175,6 +175,7 @@ class Reading:
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
+            self._cluster.hush()
             if self.membership is not None and self.membership.member:
                 await self.membership.leave()
             self.inbox.close(closed_error())

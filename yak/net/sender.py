@@ -442,4 +442,5 @@ class Sender:
                 lane.timer.cancel()
         for batch in list(self._accumulator.unfinished):
             self._fail(batch, YakError("the producer was closed before", name="CLOSED"))
+        self._cluster.hush()
         await self.registration.goodbye(timeout_s)
