@@ -297,7 +297,7 @@ class Cluster:
             self.on_waiting(self.trouble)
 
     def hush(self) -> None:
-        """What is asked from now on matters to nobody who waits: a goodbye, that silence says too."""
+        """Nobody waits for what is asked from now on: a goodbye, that silence says, too."""
         self.on_waiting = lambda _: None
 
     def note(self, error: YakError, connection: Connection) -> None:
