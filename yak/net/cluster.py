@@ -59,8 +59,8 @@ PROBE_S: Final = 1.0
 #: Whoever has asked for so long without an answer is told why (`on_waiting`), in seconds; so often
 #: again.
 WAITING_S: Final = 1.0
-#: The same where a leader took the request, in seconds: one that hangs, or that waits for a follower
-#: which hangs, is through with it by then.
+#: The same where a leader took the request, in seconds: one that hangs, or that waits for a
+#: follower which hangs, is through with it by then.
 SLOW_S: Final = 4.0
 #: The longest pause between two searches for a leader: an election must not be waited past.
 SEARCH_PAUSE_S: Final = 0.2
