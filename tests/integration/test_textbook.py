@@ -6,7 +6,6 @@ All of it on the shared cluster.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from pathlib import Path
 
@@ -182,23 +181,6 @@ def test_a_shell_completes_what_the_cluster_knows(shared: Cluster, topic: str) -
     assert _completed(shared, "yak", "yak broker describe 2") == ["2"]
     assert "kafka-topics" in _completed(shared, "yak", "yak kafka-t")
     assert _completed(shared, "yak-consume", f"yak-consume -b 127.0.0.1:1 {begun}") == []
-
-
-def test_bash_itself_completes(shared: Cluster, topic: str, tmp_path: Path) -> None:
-    """As a user has it: the script read by bash, and the function that it made called by Tab."""
-    script = tmp_path / "yak.bash"
-    script.write_bytes(run_command("yak", "completion", "bash").stdout)
-    tab = (
-        f'source "{script}"; COMP_WORDS=(yak-consume "{topic[:-1]}"); COMP_CWORD=1;'
-        " $(complete -p yak-consume | grep -o '_yak[a-z_]*') yak-consume;"
-        ' printf "%s\\n" "${COMPREPLY[@]}"'
-    )
-    there = os.pathsep.join([str(Path(command("yak")).parent), os.environ["PATH"]])
-    env = environment(YAK_BOOTSTRAP=shared.bootstrap(), PATH=there)
-    ended = subprocess.run(
-        ["bash", "-c", tab], env=env, capture_output=True, text=True, timeout=60, check=True
-    )
-    assert topic in ended.stdout.splitlines(), ended
 
 
 def test_the_doctor(make_cluster: MakeCluster, tmp_path: Path) -> None:
