@@ -119,7 +119,7 @@ class _Reader:
     def leave(self) -> None:
         """Nothing may run on when the page ends."""
         for name, terminal in self._terminals.items():
-            assert terminal.ended is not None, f"{self._page}: {name} still runs something"
+            assert terminal.wait_end(self.look_s), f"{self._page}: {name} still runs something"
 
     def _terminal(self, name: str) -> Terminal:
         if name not in self._terminals:
