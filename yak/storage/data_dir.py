@@ -217,9 +217,13 @@ class DataDir:
         self._save()
 
     def mark_leaving(self) -> None:
-        """A copy that was made of this run is older from now on."""
+        """A copy that was made of this run is older from now on, unless that cannot be saved."""
         self.meta.run += 1
-        self._save()
+        try:
+            self._save()
+        except Fatal:
+            self.meta.run -= 1  # yak-zk must not hear of a number that the next start does not know
+            raise
 
     def mark_stopped(self) -> None:
         """The run ends in order.  What counted must be durable by now, whatever fsync mode."""

@@ -63,6 +63,17 @@ def test_runs_are_counted_from_their_beginning_and_once_more_before_a_goodbye(
     assert counted == [1, 2, 3, 4]
 
 
+def test_an_end_that_cannot_be_saved_is_not_counted() -> None:
+    """Else yak-zk would take the next start for one of an older copy."""
+    disk = MemoryDisk()
+    one = open_dir(disk, "/b")
+    one.mark_running(inc="i", boot_id="boot-1", fsync="never")
+    disk.space_left = 0
+    with pytest.raises(Fatal):
+        one.mark_leaving()
+    assert one.meta.run == 1
+
+
 def test_an_older_copy_counts_on_from_where_yak_zk_says(disk: Disk, root: str) -> None:
     path = f"{root}/data/broker-1"
     one = open_dir(disk, path)
