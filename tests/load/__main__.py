@@ -35,6 +35,7 @@ CASES: Final = (
     Case("empty", 100),
     Case("requests", 100),
     Case("fetches", 100),
+    Case("reads", 20, bound=500),
     Case("heavy_headers", 4),
     Case("acks_0", 20, bound=500),
     Case("churn", 100),

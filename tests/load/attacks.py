@@ -239,6 +239,12 @@ async def fetches(peer: Peer) -> None:
     await _flood(peer, frame_of(payload_of(fetch)) * 500)
 
 
+async def reads(peer: Peer) -> None:
+    """The same for what lies in files: a record each time."""
+    fetch = {"type": "fetch", "id": 1, "partitions": [["load", 0, 0]], "max_bytes": 1}
+    await _flood(peer, frame_of(payload_of(fetch)) * 500)
+
+
 async def heavy_headers(peer: Peer) -> None:
     """The largest frames, all header: numbers that fit, and numbers that do not."""
     number = peer.chance.choice((b"1." + b"9" * 155, b"9" * 155))
@@ -307,7 +313,7 @@ ATTACKS: Final[dict[str, Attack]] = {
     for attack in (
         silent, half_open, slow_writer, long_polls, wide_polls,
         slow_reader, never_reads, never_reads_metadata, never_reads_produce,
-        malformed, empty, requests, fetches, heavy_headers, acks_0, churn, too_long,
+        malformed, empty, requests, fetches, reads, heavy_headers, acks_0, churn, too_long,
         topics, groups, members, producers,
     )
 }  # fmt: skip
