@@ -6,8 +6,8 @@
 
 Rules:
 
-* It only reads, takes no lock, and may read what running processes write.  Each log is read once,
-  and proved on the way; where it breaks off, what comes before counts, and that is said.
+* It only reads, takes no lock, and may read what running processes write.  Logs are walked, and
+  proved on the way (walking.py); where one breaks off, what comes before counts, and that is said.
 * Only one cluster is told of: that of the first directory; what belongs to another is left out, and
   that is said, since the defaults name whatever listens on this machine.
 * What is not here is no error as long as anything is: it goes into `unknown`.
@@ -19,21 +19,22 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
 from yak.admin import AsyncAdmin
-from yak.commands.log import Torn, read_log
 from yak.commands.reaching import Waiting
+from yak.commands.walking import walk_logs
 from yak.core import ops
 from yak.core.document import Document
 from yak.core.snapshot import restore
 from yak.core.state import State
 from yak.errors import Fatal, YakError
-from yak.explain.facts import Event, Facts, LogFacts, Seen, named
+from yak.explain.facts import Event, Facts, LogFacts, named
 from yak.explain.questions import Question
 from yak.local import faults, note
 from yak.messages import CoordinatorStatus, GroupAnswer
@@ -136,13 +137,14 @@ def read_files(question: Question, given: Sequence[Path], gathered: Gathered) ->
             gathered.sources.append(str(path))
             events += read_events(path)
             events += read_events(faults.directory(path.parent))
-    logs: list[LogFacts] = []
+    ours: dict[Path, int] = {}
     for path in brokers:
         meta = _read_meta(path)
         if gathered.is_ours(meta.get("cluster"), str(path)):
             gathered.sources.append(str(path))
             events += read_events(path)
-            logs += _read_log(path, int(meta.get("broker") or 0), question, gathered)
+            ours[path] = int(meta.get("broker") or 0)
+    logs = _read_logs(ours, question, gathered)
     logs.sort(key=lambda one: (one.epoch, one.last), reverse=True)
     gathered.known |= {log.broker for log in logs}
     missing = gathered.known - {log.broker for log in logs}
@@ -191,72 +193,29 @@ def read_events(path: Path) -> list[Event]:
     return found
 
 
-class _Unreached(Exception):  # noqa: N818 -- it says what was found
-    """The log begins later than the last checkpoint, or there is none."""
-
-
-class _Walk:
-    """Through one log, from its first operation to its last."""
-
-    def __init__(self, checkpoint: State | None, seen: Seen) -> None:
-        self._base = checkpoint or State()
-        self.checkpoint = self._base.index
-        self.seen = seen
-        self.state: State | None = None
-        self.first = self.last = self.epoch = 0
-
-    def take(self, op: ops.Op) -> None:
-        if self.state is None:
-            if op.index > self.checkpoint + 1:
-                raise _Unreached
-            self.state = State() if op.index == 1 else self._base
-            self.first = op.index
-            self.seen.begin(self.state)
-        if op.index > self.state.index:
-            self.state.apply(op)
-        self.seen.see(op)
-        self.last, self.epoch = op.index, op.epoch
-
-    def end(self) -> State:
-        """The state after all of it; an empty log stands where its checkpoint does."""
-        if self.state is None:
-            self.state = self._base
-            self.seen.begin(self.state)
-            self.last, self.epoch = self.state.index, self.state.epoch
-            self.first = self.last + 1
-        return self.state
-
-
-def _read_log(
-    path: Path, broker: int, question: Question, gathered: Gathered
-) -> Iterator[LogFacts]:
-    """One log, and what the question keeps of it; nothing where it cannot be told."""
-    walk = _Walk(_read_checkpoint(path, gathered), question.look())
-    try:
-        for found in read_log(path):
-            walk.take(found.op)
-    except Torn:
-        pass  # a running broker's log ends so at times; what is whole counts
-    except _Unreached:
-        gathered.unknown.append(
-            f"what is in {path}: its log begins later than what its last checkpoint reaches"
+def _read_logs(ours: Mapping[Path, int], question: Question, gathered: Gathered) -> list[LogFacts]:
+    """What the question keeps of each; those that cannot be told are left out."""
+    logs = []
+    checkpoint_of = partial(_read_checkpoint, gathered=gathered)
+    for path, walk, trouble in walk_logs(list(ours), question.look, checkpoint_of):
+        if trouble:
+            gathered.unknown.append(trouble)
+        if walk is None:
+            continue
+        logs.append(
+            LogFacts(
+                broker=ours[path],
+                directory=str(path),
+                state=walk.end(),
+                first=walk.first,
+                last=walk.last,
+                epoch=walk.epoch,
+                checkpoint=walk.checkpoint,
+                seen=walk.seen,
+                stored=_stored(path, question) if question.kind == "offset" else None,
+            )
         )
-        return
-    except FileNotFoundError:
-        gathered.unknown.append(f"the rest of the log in {path}: it was cut meanwhile; ask again")
-    except Fatal as e:
-        gathered.unknown.append(f"what comes later in the log of {path}: {e.message}")
-    yield LogFacts(
-        broker=broker,
-        directory=str(path),
-        state=walk.end(),
-        first=walk.first,
-        last=walk.last,
-        epoch=walk.epoch,
-        checkpoint=walk.checkpoint,
-        seen=walk.seen,
-        stored=_stored(path, question) if question.kind == "offset" else None,
-    )
+    return logs
 
 
 def _read_checkpoint(path: Path, gathered: Gathered) -> State | None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.evidence import BODY, a_broker, a_zk, the_log
-from yak.commands import gathering
+from yak.commands import gathering, walking
 from yak.commands.gathering import Gathered, directories, read_events, read_files
+from yak.commands.log import Found, read_log
 from yak.core import ops
+from yak.core.snapshot import describe
 from yak.errors import Fatal
 from yak.explain.facts import Facts
 from yak.explain.questions import Question, explain
@@ -129,3 +132,41 @@ def test_the_operation_is_in_the_partition_s_file(
 
 def test_events_of_nobody(tmp_path: Path) -> None:
     assert read_events(tmp_path) == []
+
+
+def test_replicas_that_agree_are_read_once_and_told_as_if_each_had_been(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = the_log()
+    other = the_log()
+    other[-1].epoch = 7
+    behind = a_broker(tmp_path, 1, log[:3])
+    for broker in (2, 3):
+        a_broker(tmp_path, broker, log)
+    apart = a_broker(tmp_path, 4, other)
+    torn = a_broker(tmp_path, 5, log)
+    file = torn / "oplog" / f"{1:020d}.jsonl"
+    file.write_bytes(file.read_bytes()[:-5])
+    read: list[Path] = []
+
+    def reads(path: Path) -> Iterator[Found]:
+        read.append(path)
+        return read_log(path)
+
+    monkeypatch.setattr(walking, "read_log", reads)
+    together = gather(tmp_path)
+    assert sorted(read)[1:] == [apart], "one of those that agree, and the one that does not"
+    assert behind not in read, "the one that reaches furthest"
+    monkeypatch.setattr(walking, "_end", lambda _: None)
+    alone = gather(tmp_path)
+    assert len(read) == 2 + 5
+
+    def shown(facts: Facts) -> list[object]:
+        found = sorted(facts.logs, key=lambda one: one.broker)
+        return [
+            (one.broker, one.first, one.last, one.epoch, describe(one.state), vars(one.seen))
+            for one in found
+        ]
+
+    assert str(shown(together)) == str(shown(alone))
+    assert [one[2] for one in shown(alone)] == [3, 4, 4, 4, 3]  # type: ignore[index] # as above
