@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -260,3 +262,20 @@ def test_usage(argv: tuple[str, ...]) -> None:
     assert ended.returncode == 2, ended.stderr
     assert ended.stdout == b""
     assert b"Traceback" not in ended.stderr
+
+
+def test_who_waits_for_a_cluster_says_so_and_leaves_at_once(tmp_path: Path) -> None:
+    with socket.socket() as reserved:  # at which nobody listens
+        reserved.bind(("127.0.0.1", 0))
+        where = f"127.0.0.1:{reserved.getsockname()[1]}"
+        process = Process("consume", ("yak-consume", "t", "-e", "-b", where), tmp_path)
+        try:
+            said = f"waiting for the cluster at {where}: cannot connect to {where}"
+            wait_until(lambda: process.stderr().startswith(said), process.report)
+            process.signal(signal.SIGINT)
+            began = time.monotonic()
+            assert process.wait() == 0
+            assert time.monotonic() - began < 2.5, "it was asked for 5 s"
+            assert process.stdout() == ""
+        finally:
+            process.close()

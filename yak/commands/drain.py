@@ -111,26 +111,9 @@ class Drain:
         metrics: Address | None = None,
     ) -> int:
         """Print; the exit code.  start: None where nothing was said.  Raises YakError."""
-        if self._until.idle_s is not None:
-            with self._admin(bootstrap, self._until.idle_s) as admin:
-                admin.brokers()  # a cluster that nobody can reach is told of in that time, too
-        if self._until.end:
-            self._check_topic(bootstrap)
-        try:
-            consumer = Consumer(
-                self._topic,
-                bootstrap=bootstrap,
-                client=client,
-                group=self._group,
-                start=self._meaning(start, bootstrap),
-                partitions=partitions or None,
-                read_from=read_from,
-                wait_ms=_WAIT_FOR_END_MS if self._until.end else _WAIT_MS,
-                on_waiting=self._on_waiting,
-            )
-        except ValueError as e:
-            raise click.UsageError(str(e)) from e
+        reading = {"bootstrap": bootstrap, "client": client, "read_from": read_from}
         with contextlib.suppress(BrokenPipeError, Interrupted), contextlib.ExitStack() as stack:
+            consumer = self._interrupts.call(lambda: self._made(start, partitions, **reading))
             stack.enter_context(
                 pages(metrics, "yak-consume", consumer, lambda: self._figures(consumer))
             )
@@ -145,6 +128,29 @@ class Drain:
         if expected is not None and self.printed < expected:
             return say(f"{self.printed} records came from {bootstrap}, {expected} were expected", 1)
         return 0
+
+    def _made(
+        self, start: Start | None, partitions: tuple[int, ...], *, bootstrap: str, **reading: Any
+    ) -> Consumer:
+        """Once there is a cluster to read from.  Raises YakError, UsageError."""
+        if self._until.idle_s is not None:
+            with self._admin(bootstrap, self._until.idle_s) as admin:
+                admin.brokers()  # a cluster that nobody can reach is told of in that time, too
+        if self._until.end:
+            self._check_topic(bootstrap)
+        try:
+            return Consumer(
+                self._topic,
+                bootstrap=bootstrap,
+                group=self._group,
+                start=self._meaning(start, bootstrap),
+                partitions=partitions or None,
+                wait_ms=_WAIT_FOR_END_MS if self._until.end else _WAIT_MS,
+                on_waiting=self._on_waiting,
+                **reading,
+            )
+        except ValueError as e:
+            raise click.UsageError(str(e)) from e
 
     def _admin(self, bootstrap: str, timeout_s: float = _START_S) -> Admin:
         return Admin(bootstrap, timeout_s=timeout_s, on_waiting=self._on_waiting)
