@@ -1,9 +1,8 @@
 """How much memory this process takes up, for whoever asks how it is.
 
-* What is said is at most FRESH_S old.  Reading it is a system call or three, at each of which the
-  interpreter is given away: where somebody asks again and again, a thread that waits for it is
-  woken each time, comes too late each time, and never has it for good.  The log's thread stood for
-  as long as a flood of `status` went on.
+* What is said is at most FRESH_S old.  Reading it costs more than all else of a `status`: a hundred
+  connections that asked for nothing else left each other, and every client, fewer than a hundred
+  requests a second, so that whoever sent as many fell behind for as long as they went on.
 
 It limits nothing: what may be held is counted where it is held (yak/config.py).
 """
