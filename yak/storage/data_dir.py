@@ -24,7 +24,7 @@ Rules:
 * `run` counts the runs, each before its join, and the orderly end of one before its goodbye.
   yak-zk keeps the newest it has heard of, and so knows an older copy of the directory.
 * `suspect` says why this disk may lack what it once had ("torn", "damaged", "unclean").  It is
-  written before anything is cut, and stays until yak-zk has recorded it (`clear_suspicion`).
+  written before anything is cut, and stays until yak-zk has recorded it (`recorded`).
 * `rewrite_from` names the first operation that a failed sync may have lost.  The next start
   writes the log again from there, into new files, before anything of it counts.
 
