@@ -24,7 +24,6 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -345,8 +344,7 @@ class Broker:
 
     def sync_failed(self, error: BaseException) -> None:
         """What the disk did not take may be lost whatever it says later: never try again."""
-        with suppress(Fatal):  # the disk may refuse this as well; we stop all the same
-            self.data_dir.sync_failed(self.node.log.durable)
+        self.store.sync_failed()
         self._fail(Fatal(f"the disk refused to sync: {error}; this broker stops"))
 
     # -- what the housekeeper asks ---------------------------------------------------------------

@@ -22,6 +22,7 @@ from yak.errors import Fatal
 from yak.messages import LogState
 from yak.model import Now
 from yak.storage.data_dir import DataDir
+from yak.storage.faults import SyncFailed
 from yak.storage.oplog import SyncJob
 from yak.storage.store import Store
 from yak.storage.story import Story
@@ -95,6 +96,29 @@ async def test_a_full_disk_keeps_the_mark_of_a_torn_log_and_does_not_stop_the_br
     assert broker.failure is None
     disk.close()
     assert DataDir.open(disk, "/b", kind="broker", broker=1).state == "torn"
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("fsync", ["always", "interval:20", "never"])
+async def test_after_a_failed_sync_all_is_written_again_that_no_sync_had_reached(
+    fsync: str,
+) -> None:
+    """Without fsync=always the core takes for durable what is only written."""
+    disk = MemoryDisk()
+    broker = new_broker(disk, fsync=fsync)
+    for n in (1, 2, 3):
+        broker.store.append([(ops.Lead(index=n, epoch=n, time=1, broker=1), None)])
+        if n == 1:
+            broker.store.begin_sync().run()
+    broker.node.hear(e.Durable(1 if fsync == "always" else 3), Now(0.0, 0))
+    job = broker.store.begin_sync()
+    disk.sync_fails = True
+    with pytest.raises(SyncFailed):
+        job.run()
+    disk.sync_fails = False
+    broker.sync_failed(OSError(errno.EIO, "Input/output error"))
+    assert broker.failure is not None
+    assert (broker.data_dir.rewrite_from, broker.data_dir.state) == (2, "unclean")
 
 
 @pytest.mark.asyncio
