@@ -21,7 +21,7 @@ from typing import Any, Final, NamedTuple
 import pytest
 from click.testing import CliRunner, Result
 
-from tests.support.cluster import Cluster
+from tests.support.cluster import Cluster, run_command
 from tests.support.history import closing_read
 from tests.support.logfiles import partition_dir, segments, split_segment
 from tests.support.process import wait_until
@@ -31,6 +31,7 @@ from yak.commands.verify import verify
 OPERATIONS: Final = (Path(__file__).parents[2] / "docs" / "operations.md").read_text("utf-8")
 #: So much is written before each damage, and a checkpoint is made meanwhile.
 BATCHES: Final = 25
+BEHIND: Final = ", behind the checkpoint"
 
 
 class House:
@@ -204,8 +205,8 @@ class Row(NamedTuple):
 ROWS: Final = (
     Row("torn end of the log", tear, "", "torn", "bytes were cut from the log's end"),
     Row("log too short", shorten_log, "but the log ends at", "torn", "the log ends at", True),
-    Row("bit in the log's line", flip_line, "the sum", "damaged", "the leader fills it"),
-    Row("bit in the log's body", flip_body, "the crc", "damaged", "the leader fills it", True),
+    Row(f"bit in the log's line{BEHIND}", flip_line, "the sum", "damaged", "the leader fills it"),
+    Row(f"bit in the log's body{BEHIND}", flip_body, "the crc", "damaged", "leader fills it", True),
     Row("the log is gone", remove_log, "but the log ends at", "torn", "the log ends before"),
     Row("the log's last file is gone", remove_last_log, "but the log ends at", "torn", "log ends"),
     Row("bit in checkpoint.json", flip_checkpoint, "the crc", "damaged", "the crc", True),
@@ -274,6 +275,55 @@ def test_an_emptied_directory_of_one_in_sync_is_told_and_filled(house: House) ->
     check_story(cluster.data_dir(1), found)
     assert '"event":"other_disk"' in (cluster.zk_dir / "events.jsonl").read_text()
     assert "| the directory is empty |" in OPERATIONS
+
+
+def test_a_bit_in_the_log_before_the_checkpoint_is_found_when_a_follower_needs_it(
+    house: House,
+) -> None:
+    """A start does not read that far; and what it cannot prove a leader does not send."""
+    cluster = house.cluster
+    house.write(2)
+    end = cluster.wait_level()
+    victim = cluster.wait_leader()
+    late = next(one for one in cluster.ids if one != victim)
+    home = cluster.data_dir(victim)
+    cluster.kill(late)
+    house.write(60)
+    cluster.kill(victim)
+    log = next(one for one in segments(home / "oplog") if int(one.stem) > end)
+    damaged = split_segment(log)[1][1]
+    assert int(json.loads(damaged.line)["index"]) < checkpointed(home)
+    flip(log, log.read_bytes().index(damaged.line) + 20)
+    assert prove(home).return_value == 1
+    cluster.start(victim)
+    cluster.wait_isr([one for one in cluster.ids if one != late])
+    seen = cluster.status(victim)
+    assert seen is not None
+    assert {one["kind"] for one in seen["found"]} <= {"kept"}, "of its earlier lives"
+    move_lead(cluster, victim)
+    cluster.start(late)
+    found = wait_until(lambda: newest(cluster, victim, "cannot be read"), "it is found and mended")
+    assert found is not None
+    house.check()
+    check_story(home, found)
+    assert "| bit in the log before the checkpoint |" in OPERATIONS
+
+
+def move_lead(cluster: Cluster, broker: int) -> None:
+    assert cluster.zk_address is not None
+    address = "{}:{}".format(*cluster.zk_address)
+    moved = run_command("yak", "zk", "elect", str(broker), "--yes", "--zk", address)
+    assert moved.returncode == 0, moved.stderr
+    wait_until(lambda: cluster.leader() == broker, f"broker {broker} leads")
+
+
+def newest(cluster: Cluster, broker: int, says: str) -> dict[str, Any] | None:
+    """What it found last, if that is mended and is this."""
+    seen = cluster.status(broker)
+    for one in reversed(seen["found"]) if seen is not None else ():
+        if says in one["what"]:
+            return dict(one) if one["mended"] is not None else None
+    return None
 
 
 def scrub(cluster: Cluster, broker: int) -> None:
