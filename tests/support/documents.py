@@ -9,6 +9,7 @@ from typing import Any
 
 from yak import messages as m
 from yak.config import Settings
+from yak.core import election, joins
 from yak.core.document import Document, Known, Liveness, Present, Replica, Suspect
 
 NEW = Document(cluster="C", settings=Settings())
@@ -55,3 +56,15 @@ def a_join(broker: int, **more: Any) -> m.Join:
         "epoch": 3,
     }
     return m.Join(**{**usual, **more})
+
+
+def decide(document: Document, living: Liveness) -> Document:
+    """The document alone, without what is told."""
+    return election.decide(document, living, 1_763_800_000_000)[0]
+
+
+def take_in(
+    document: Document, request: m.Join, live: Present | None = None, **more: bool
+) -> Document:
+    """Likewise."""
+    return joins.take_in(document, request, live, **more)[0]

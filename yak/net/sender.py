@@ -320,10 +320,10 @@ class Sender:
         while True:
             acknowledged, refusals = self.statistics.acknowledged, self._cluster.refusals
             await asyncio.sleep(WAITING_S)
-            oldest = next(iter(list(self._accumulator.unfinished)[:1]), None)
-            if oldest is None or self.statistics.acknowledged != acknowledged:
+            unfinished = list(self._accumulator.unfinished)  # in one step: other threads add to it
+            if not unfinished or self.statistics.acknowledged != acknowledged:
                 continue
-            waited_s = time.monotonic() - oldest.made_at - self._rules.linger_s
+            waited_s = time.monotonic() - unfinished[0].made_at - self._rules.linger_s
             if waited_s >= WAITING_S:
                 self._cluster.tell(waited_s, refusals)
 

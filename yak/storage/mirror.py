@@ -94,6 +94,10 @@ class _Course:
     firsts: frozenset[int]
     runs: list[_Run] = field(default_factory=list)
 
+    def files_up_to(self, run: _Run) -> int:
+        """How many of the files begin at or before it: it stands in the last of these."""
+        return bisect_right(self.files, run.offset, key=lambda file: file.first)
+
 
 class Mirror:
     """stretches: what is alike, by file and by where it begins."""
@@ -133,9 +137,8 @@ class Mirror:
     def compare(self, data: bytes) -> None:
         """All that was appended since the last time stands in these bytes."""
         for course in self._courses.values():
-            firsts = sorted(course.firsts)
             runs, course.runs = course.runs, []
-            for number, some in groupby(runs, lambda run: bisect_right(firsts, run.offset)):  # noqa: B023 -- used at once
+            for number, some in groupby(runs, course.files_up_to):
                 if number:
                     self._compare_file(course.files[number - 1], some, data)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from tests.support.documents import NEW, a_join, agreed, alive, suspect, there
+from tests.support.documents import NEW, a_join, agreed, alive, decide, suspect, take_in, there
 from yak import messages as m
 from yak.config import Settings
-from yak.core import election, joins
+from yak.core import election
 from yak.core.document import (
     ELECTIONS_REMEMBERED,
     Document,
@@ -23,16 +23,6 @@ def proposal(*isr: int, epoch: int = 3, version: int = 12, **incs: str) -> m.Pro
     """b4="i4.1" names an incarnation."""
     named = {name.removeprefix("b"): inc for name, inc in incs.items()}
     return m.ProposeIsr(id=1, epoch=epoch, version=version, isr=list(isr), incs=named)
-
-
-def decide(document: Document, living: Liveness) -> Document:
-    return election.decide(document, living, 1_763_800_000_000)[0]
-
-
-def take_in(
-    document: Document, request: m.Join, live: Present | None = None, **more: bool
-) -> Document:
-    return joins.take_in(document, request, live, **more)[0]
 
 
 def change(document: Document, request: m.ProposeIsr, *brokers: int, by: int = 1) -> Document:

@@ -5,22 +5,11 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from tests.support.documents import NEW, a_join, agreed, alive
+from tests.support.documents import NEW, a_join, agreed, alive, decide, take_in
 from yak import messages as m
-from yak.core import election, joins
-from yak.core.document import Document, Liveness, Present, Replica
+from yak.core import joins
+from yak.core.document import Present, Replica
 from yak.errors import Refused, is_retriable
-
-
-def decide(document: Document, living: Liveness) -> Document:
-    return election.decide(document, living, 1_763_800_000_000)[0]
-
-
-def take_in(
-    document: Document, request: m.Join, live: Present | None = None, **more: bool
-) -> Document:
-    return joins.take_in(document, request, live, **more)[0]
-
 
 # -- who may come ---------------------------------------------------------------------------------
 
