@@ -1,6 +1,8 @@
 """Mutants: each takes one rule of safety out of the real code, and the simulator must notice.
 
 A mutant is a patch that tests apply for the length of a run; production code has no switches.
+What it remembers of an object it keeps by the object itself, not by its `id`, which the next run's
+objects may get anew: a run must be a function of its seed with a mutant, too.
 `RULES` names them as the design does; `SCENT` says where each is found soonest.  `hunt` tries
 seeds until one finds the break.
 
@@ -27,6 +29,7 @@ from importlib import import_module
 from types import SimpleNamespace
 from typing import Any, Final
 from unittest.mock import patch
+from weakref import WeakKeyDictionary
 
 from msgspec.structs import replace
 
@@ -173,19 +176,19 @@ def truncate_deep() -> Patch:
 
 def match_reset() -> Patch:
     """What a follower had acknowledged on an older connection counts on."""
-    best: dict[tuple[int, int, int], int] = {}
+    best: WeakKeyDictionary[Leader, dict[int, int]] = WeakKeyDictionary()
     position = Leader._position
 
     def mutant(self: Leader, broker: int) -> int:
-        key = (id(self), self.epoch, broker)
-        best[key] = max(best.get(key, 0), position(self, broker))
-        return best[key]
+        known = best.setdefault(self, {})
+        known[broker] = max(known.get(broker, 0), position(self, broker))
+        return known[broker]
 
     joining = Leader._joining
 
     def joins(self: Leader) -> tuple[int, Progress] | None:
         for broker, progress in self.followers.items():
-            known = best.get((id(self), self.epoch, broker), 0)
+            known = best.get(self, {}).get(broker, 0)
             progress.matched = max(progress.matched, known)
         return joining(self)
 
@@ -332,16 +335,17 @@ def fence_zk() -> Patch:
 
     A session's end alone would keep out what a former leader proposes; so that goes, too.
     """
-    known: dict[tuple[int, int], int] = {}
+    heard: WeakKeyDictionary[Coordinator, dict[int, int]] = WeakKeyDictionary()
     broker, carry_out = Coordinator._broker, SimZk._carry_out
 
     def anybody(self: Coordinator, conn: int) -> int:
+        known = heard.setdefault(self, {})
         try:
-            known[id(self), conn] = broker(self, conn)
+            known[conn] = broker(self, conn)
         except Refused:
-            if (id(self), conn) not in known:
+            if conn not in known:
                 raise
-        return known[id(self), conn]
+        return known[conn]
 
     def patient(self: SimZk, effect: Any) -> None:
         if not isinstance(effect, e.HangUp):
@@ -353,7 +357,7 @@ def fence_zk() -> Patch:
 
     def beats(self: Coordinator, conn: int, request: Any, now: Now) -> Any:
         if isinstance(request, m.Beat):
-            known[id(self), conn] = broker(self, conn)
+            heard.setdefault(self, {})[conn] = broker(self, conn)
         return asked(self, conn, request, now)
 
     proposed, asked = Coordinator._propose, Coordinator._asked
@@ -420,10 +424,10 @@ def unclean_out() -> Patch:
 
 def zk_durable() -> Patch:
     """yak-zk writes down what it decided only with its next decision."""
-    late: dict[int, Any] = {}
+    late: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 
     def mutant(disk: Any, path: str, content: Any) -> None:
-        before, late[id(disk)] = late.get(id(disk)), content
+        before, late[disk] = late.get(disk), content
         if before is not None:
             write_json_durably(disk, path, before)
 

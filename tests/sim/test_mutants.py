@@ -31,6 +31,9 @@ def test_without_a_rule_the_simulator_finds_the_break(rule: str) -> None:
     area, first = SCENT[rule]
     found = hunt(partial(without, rule), range(first, first + SEEDS), area)
     assert found is not None, f"{SEEDS} seeds of area {area} from {first} on: nothing was noticed"
+    with without(rule):
+        again = run(found.setup.seed, setup_of(found.setup.seed, area))
+    assert again.story == found.story, "the mutant remembers something of an earlier run"
     whole = run(found.setup.seed, setup_of(found.setup.seed, area))
     assert not whole.fault, f"it is broken with the rule, too: {whole.report()}"
 
