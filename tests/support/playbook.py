@@ -145,7 +145,9 @@ class Playbook:
         two, three = Peer(book, 2), Peer(book, 3)
         for peer in (two, three):
             peer.follow()
-            peer.holds()
+        for _ in "holds", "has heard of the commit":
+            two.holds()
+            three.holds()
         return book, two, three
 
     def elected(self, view: m.ClusterView, *, lease_s: float = 3600) -> Playbook:

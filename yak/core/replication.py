@@ -38,9 +38,6 @@ from yak.core.copies import Copies
 from yak.core.log import Log
 from yak.errors import Refused
 
-#: How long the news that C has passed may wait for operations to travel with: who reads from a
-#: follower waits for it, and where a thousand records a second come alone, one brings the other's.
-COMMIT_DELAY_S = 0.001
 #: After a refused proposal the leader waits this long before the next.
 PROPOSE_AGAIN_S = 0.2
 
@@ -78,8 +75,6 @@ class Progress:
     #: The commit index that this connection was told.
     told: int = 0
     poll: _Poll | None = None
-    #: When the news that C has passed `told` must leave at the latest.
-    tell_by: float = float("inf")
 
 
 @dataclass(slots=True)
@@ -261,21 +256,22 @@ class Leader:
             self._last_caught_up[broker] = self._caught_up(p, now)
 
     def serve(self, p: Progress, now: float) -> None:
-        """Answer the poll if there is something to say."""
+        """Answer the poll if there is something to say: operations, or that C has passed `told`.
+
+        The news of C does not wait for operations to travel with: whoever reads from a follower
+        waits for it, and the answer that it costs was measured to be none that the brokers feel.
+        """
         poll = p.poll
         if poll is None:
             return
         if poll.first < self.log.next:
             if poll.first >= p.seen_end:
                 p.caught_up = now  # until this very moment it had everything
-        elif self.shown > p.told and p.tell_by == float("inf"):
-            p.tell_by = now + COMMIT_DELAY_S
-            return
-        elif now < p.tell_by and now < poll.deadline:
-            return
-        else:
+        elif self.shown > p.told or now >= poll.deadline:
             p.caught_up = now
-        p.poll, p.told, p.tell_by = None, self.shown, float("inf")
+        else:
+            return
+        p.poll, p.told = None, self.shown
         self.out.append(
             e.SendOps(
                 conn=p.conn,
@@ -404,8 +400,7 @@ class Leader:
     def next_deadline(self) -> float:
         """When `tick` has something to do, at the latest (the node also ticks at a beat)."""
         return min(
-            (min(p.tell_by, p.poll.deadline) for p in self.followers.values() if p.poll),
-            default=float("inf"),
+            (p.poll.deadline for p in self.followers.values() if p.poll), default=float("inf")
         )
 
     def status(self, now: float) -> list[m.FollowerStatus]:
