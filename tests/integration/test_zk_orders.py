@@ -402,6 +402,9 @@ def test_a_running_cluster_is_adopted_under_load(make_cluster: MakeCluster) -> N
     assert "add --yes" in zk(cluster, "adopt", code=2)
     assert state(cluster) == before
     assert "is adopted: brokers 1, 2 and 3 are waited for" in zk(cluster, "adopt", "--yes")
+    # Until they have come the brokers go by their old view, in which all is well.
+    wait_until(lambda: not status(cluster)["refused"], "yak-zk has them all")
+    wait_until(lambda: status(cluster)["leader"], "one of the adopted cluster leads")
     cluster.wait_isr([1, 2, 3])
     traffic.finish()
     after = status(cluster)
