@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from typing import Any
 
@@ -76,14 +77,16 @@ def consume(options: Options) -> None:
 
 async def e2e(options: Options) -> None:
     host, _, port = options.address.partition(":")
-    writer: Any = redis.asyncio.Redis(host=host, port=int(port))
+    # One pipeline a record, each on a connection of its own while it waits for the replicas.
+    writer: Any = redis.asyncio.Redis(host=host, port=int(port), max_connections=options.records)
     reader: Any = redis.asyncio.Redis(host=host, port=int(port))
-    await writer.xadd(options.topic, {b"v": b"0" * options.size})
+    first = await writer.xadd(options.topic, {b"v": b"0" * options.size})
     took: list[float] = []
     waiting: set[asyncio.Task[None]] = set()
+    failed: list[BaseException] = []
 
     async def receive() -> None:
-        last: Any = b"$"
+        last: Any = first
         while len(took) < options.records:
             found = await reader.xread({options.topic: last}, count=10_000, block=10_000)
             if not found:
@@ -96,18 +99,30 @@ async def e2e(options: Options) -> None:
         pipeline = writer.pipeline(transaction=False)
         pipeline.xadd(options.topic, {b"v": value})
         pipeline.execute_command("WAIT", _REPLICAS, _PATIENCE_MS)
-        await pipeline.execute()
+        if (await pipeline.execute())[-1] != _REPLICAS:
+            raise RuntimeError("WAIT: the replicas do not have it")
+
+    def ended(task: asyncio.Task[None]) -> None:
+        waiting.discard(task)
+        if error := task.exception():
+            failed.append(error)
+            receiving.cancel()
 
     async def send(value: bytes) -> None:
+        if failed:
+            raise failed[0]
         task = asyncio.ensure_future(acknowledged(value))
         waiting.add(task)
-        task.add_done_callback(waiting.discard)
+        task.add_done_callback(ended)
 
     receiving = asyncio.ensure_future(receive())
-    await asyncio.sleep(0.2)  # XREAD from "$" is waiting before the first is sent
     clock = Clock()
     await send_at_rate(options, send)
-    await receiving
+    with contextlib.suppress(asyncio.CancelledError):
+        await receiving
+    if failed:
+        raise failed[0]
+    await asyncio.gather(*waiting)
     report(len(took), clock.seconds, measured(options, took))
 
 
