@@ -16,7 +16,6 @@ operations.  A broker's whole life stands here, hence more than 400 lines.
 from __future__ import annotations
 
 import asyncio
-import gc
 import shutil
 import signal
 import sys
@@ -39,6 +38,7 @@ from yak.core.node import Node
 from yak.core.ops import BrokenLine
 from yak.core.state import State
 from yak.errors import Fatal, Refused
+from yak.garbage import Garbage
 from yak.housekeeping import Housekeeper
 from yak.model import Address, Now, parse_address
 from yak.net.coordinator import CoordinatorSession
@@ -510,17 +510,18 @@ async def run(config: BrokerConfig) -> None:
         tenth = shutil.disk_usage(path).total // 10
         config = replace(config, oplog_retain_bytes=min(OPLOG_RETAIN_BYTES, tenth))
     figures = station = None
+    garbage = Garbage()
     try:
         if config.metrics is not None:
             figures, station = await _open_pages(config.metrics, story)
         with StoryHandler.listening(story):
-            broker = await _live_once(config, disk, data_dir, story, boot_id, figures)
+            broker = await _live_once(config, disk, data_dir, story, boot_id, garbage, figures)
             while broker.begins_anew:
                 if figures is not None:
                     figures.life = None
                 config = replace(config, port=broker.carrier.server.address.port)
                 broker = await _live_once(
-                    config, disk, data_dir, story, boot_id, figures, say=False
+                    config, disk, data_dir, story, boot_id, garbage, figures, say=False
                 )
     except Fatal as fatal:
         story.tell("failed", reason=fatal.message)
@@ -551,6 +552,7 @@ async def _live_once(
     data_dir: DataDir,
     story: Story,
     boot_id: str,
+    garbage: Garbage,
     figures: BrokerFigures | None = None,
     *,
     say: bool = True,
@@ -565,9 +567,7 @@ async def _live_once(
     inc = uuid.uuid4().hex
     data_dir.mark_running(inc=inc, boot_id=boot_id, fsync=config.fsync)
     broker = Broker(config, data_dir, store, recovered, story, inc)
-    gc.unfreeze()  # of the life before
-    gc.collect()
-    gc.freeze()  # it stays; each full collection would hold everybody up to look through it
+    garbage.look_through()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, broker.stop)

@@ -34,10 +34,11 @@ from yak.config import KIB, MIB
 from yak.model import MAX_INT
 from yak.net.rounds import Loop
 
-#: Some 2 ms of reading; heartbeats are answered in between.
-MADE_AT_ONCE: Final = 2 * MIB
 #: What an answer is taken for where nobody knows.
 ANSWER_BYTES: Final = 1 * MIB
+#: One such answer: it takes a millisecond to read, and several to hand to the kernel where that
+#: must find memory for it; heartbeats, and others' records, are answered in between.
+MADE_AT_ONCE: Final = ANSWER_BYTES
 #: So many small answers in a row make it likely that the next one is small as well.
 SMALL_ANSWER: Final = 64 * KIB
 SMALL_IN_A_ROW: Final = 4
