@@ -59,27 +59,31 @@ def _by_subscribers(
     members: Mapping[str, Collection[str]], partitions: Mapping[str, int]
 ) -> dict[tuple[str, ...], list[str]]:
     """{subscribers: the topics that exactly these subscribe}."""
-    subscribers: dict[str, list[str]] = defaultdict(list)
+    # Thousands of members subscribe a handful of different things.
+    alike: dict[frozenset[str], list[str]] = defaultdict(list)
     for member in sorted(members):
-        for topic in set(members[member]):
-            if topic in partitions:
-                subscribers[topic].append(member)
+        alike[frozenset(members[member])].append(member)
+    subscribers: dict[str, list[list[str]]] = defaultdict(list)
+    for topics, names in alike.items():
+        for topic in topics & partitions.keys():
+            subscribers[topic].append(names)
     pools: dict[tuple[str, ...], list[str]] = defaultdict(list)
-    for topic, names in subscribers.items():
-        pools[tuple(names)].append(topic)
+    for topic, lists in subscribers.items():
+        pools[tuple(heapq.merge(*lists) if len(lists) > 1 else lists[0])].append(topic)
     return pools
 
 
 class _Pool:
     """Topics with the same subscribers.
 
-    `loads` counts a member's partitions over all pools, and is shared by them.
+    `loads` counts a member's partitions over all pools, and is shared by them.  A member that owns
+    nothing here costs next to nothing: a group may have far more members than partitions.
     """
 
     def __init__(self, members: tuple[str, ...], topics: list[str]) -> None:
         self.members = members
         self.topics = topics
-        self.owned: dict[str, list[TopicPartition]] = {member: [] for member in members}
+        self.owned: dict[str, list[TopicPartition]] = defaultdict(list)
         self.free: list[TopicPartition] = []
 
     def keep(
@@ -89,11 +93,12 @@ class _Pool:
         loads: dict[str, int],
     ) -> None:
         """What has an owner that may keep it stays there for now."""
+        members = frozenset(self.members)
         for topic in self.topics:
             for number in range(partitions[topic]):
                 where = (topic, number)
                 owner = current.get(where)
-                if owner is not None and owner in self.owned:
+                if owner is not None and owner in members:
                     self.owned[owner].append(where)
                     loads[owner] += 1
                 else:
@@ -101,6 +106,8 @@ class _Pool:
 
     def hand_out(self, loads: dict[str, int]) -> None:
         """What has no owner goes, one by one, to whoever has least."""
+        if not self.free:
+            return
         idlest = [(loads[member], member) for member in self.members]
         heapq.heapify(idlest)
         for where in self.free:
@@ -116,8 +123,11 @@ class _Pool:
         Each heap follows one kind of change only, so an entry may say that a taker has less to
         give, or that a giver has less room, than is true: the next call sees it.
         """
+        busiest = [(-loads[member], member) for member, owned in self.owned.items() if owned]
+        least = min(map(loads.__getitem__, self.members))
+        if not busiest or -min(busiest)[0] < least + 2:
+            return 0
         idlest = [(loads[member], member) for member in self.members]
-        busiest = [(-loads[member], member) for member in self.members if self.owned[member]]
         heapq.heapify(idlest)
         heapq.heapify(busiest)
         moved = 0
@@ -137,4 +147,4 @@ class _Pool:
         return moved
 
     def owners(self) -> Iterable[tuple[TopicPartition, str]]:
-        return ((where, member) for member in self.members for where in self.owned[member])
+        return ((where, member) for member, owned in self.owned.items() for where in owned)
