@@ -396,10 +396,13 @@ class SimBroker(Server):
         self.disk.unmarked = False  # it had its time to write that down
         lingers_s = self.world.setup.lingers_s
         if lingers_s:
-            self.after(lingers_s, self.die)
+            self.after(lingers_s, self._dies, starts_in_s)  # it may be stopped in between
         else:
-            self.die()
-        self.world.later(lingers_s + starts_in_s, self.start)
+            self._dies(starts_in_s)
+
+    def _dies(self, starts_in_s: float) -> None:
+        self.die()
+        self.world.later(starts_in_s, self.start)
 
     def _check_rest(self) -> None:
         """A broker that has nothing to do rests until there is something."""
