@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import subprocess
 import sys
 import time
@@ -120,6 +122,22 @@ def test_the_same_command_under_two_names(name: str) -> None:
 def _options(ended: subprocess.CompletedProcess[bytes]) -> list[str]:
     words = ended.stdout.decode().split()
     return [word for word in words if word.startswith("--")]
+
+
+def test_an_error_is_one_line_in_a_pipe_and_folded_between_words_on_a_terminal() -> None:
+    argv = [command("yak"), "topic", "list", "-b", "nowhere"]
+    ended = subprocess.run(argv, capture_output=True, timeout=20, env=environment(), check=False)
+    [whole] = ended.stderr.decode().splitlines()
+    assert len(whole) > 40
+    outer, inner = pty.openpty()
+    narrow = environment(COLUMNS="40")
+    ended = subprocess.run(argv, stderr=inner, timeout=20, env=narrow, check=False)
+    lines = os.read(outer, 1 << 16).decode().splitlines()
+    os.close(inner)
+    os.close(outer)
+    assert ended.returncode == 2
+    assert max(map(len, lines)) <= 40
+    assert " ".join(lines) == whole
 
 
 def test_as_a_module() -> None:

@@ -6,6 +6,7 @@ All of it on the shared cluster.
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -216,6 +217,10 @@ def test_brokers(shared: Cluster, leader: Wire) -> None:
     said = shared.run("yak", "broker", "describe", "2")
     assert said.returncode == 0
     assert said.stdout.decode().splitlines()[0] == "broker 2"
+    assert re.search(r"^memory  .* MiB$", said.stdout.decode(), re.MULTILINE)
+    leads = next(str(one["id"]) for one in listed if one["role"] == "leader")
+    said = shared.run("yak", "broker", "describe", leads)
+    assert b" ms behind, in sync; " in said.stdout
     unknown = shared.run("yak", "broker", "describe", "9")
     assert (unknown.returncode, b"1, 2 and 3" in unknown.stderr) == (1, True)
     mixed = shared.run("yak", "broker", "--port", "5", "list")

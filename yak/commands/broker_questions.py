@@ -21,8 +21,17 @@ import msgspec
 from yak.admin import Admin
 from yak.commands.completing import complete_broker
 from yak.commands.options import COUNT, examples, option_bootstrap, option_json
-from yak.commands.output import Cell, echo_json, listed, table, window_width, wrapped
+from yak.commands.output import (
+    Cell,
+    echo_json,
+    echo_wrapped,
+    listed,
+    table,
+    window_width,
+    wrapped,
+)
 from yak.commands.reaching import Waiting
+from yak.config import MIB
 from yak.net.reports import BrokerReport, ClusterReport
 
 #: Of a status, what is shown beside it, or is no news.
@@ -50,8 +59,7 @@ def list_(*, bootstrap: str, as_json: bool) -> None:
     click.echo(table(header, rows))
     for one in report.brokers:
         if one.status is None:
-            for line in wrapped(f"broker {one.id} is down: {one.error}", window_width()):
-                click.echo(line)
+            echo_wrapped(f"broker {one.id} is down: {one.error}")
 
 
 @click.command(epilog=examples("yak broker describe 2", "yak broker describe 2 --json | jq .fsync"))
@@ -76,7 +84,9 @@ def describe(*, broker: int, bootstrap: str, as_json: bool) -> int:
         click.echo(f"broker {broker}")
         for name, value in shown.items():
             if value not in (None, "", []):
-                click.echo(f"{name.replace('_', ' '):<{width}}{_text(value)}")
+                head = f"{name.replace('_', ' '):<{width}}"
+                for line in wrapped(_shown(name, value), window_width(), head, " " * width):
+                    click.echo(line)
     return 0 if status is not None else 1
 
 
@@ -100,6 +110,20 @@ def _facts(one: BrokerReport, report: ClusterReport) -> dict[str, Any]:
 def _status(one: BrokerReport) -> dict[str, Any]:
     shown: dict[str, Any] = msgspec.to_builtins(one.status)
     return {name: value for name, value in shown.items() if name not in _ELSEWHERE}
+
+
+def _shown(name: str, value: Any) -> str:
+    match name:
+        case "memory":
+            return f"{value / MIB:,.1f} MiB"
+        case "followers":
+            return "; ".join(
+                f"{one['id']} has all up to {one['matched']:,}, {one['lag_ms']:,} ms behind, "
+                f"{'in sync' if one['in_sync'] else 'not in sync'}"
+                for one in value
+            )
+        case _:
+            return _text(value)
 
 
 def _text(value: Any) -> str:

@@ -22,7 +22,7 @@ import msgspec
 from click.core import ParameterSource
 
 from yak.commands.options import ADDRESS, examples, option_bootstrap, option_json, running_zk
-from yak.commands.output import echo_json, many
+from yak.commands.output import echo_json, many, window_width, wrapped
 from yak.commands.running import run
 from yak.config import DEFAULT_ZK
 from yak.local import note
@@ -92,7 +92,7 @@ def doctor(
     if as_json:
         echo_json({"ok": not bad, "steps": [msgspec.to_builtins(step) for step in steps]})
     else:
-        click.echo(described(steps))
+        click.echo(described(steps, window_width()))
         good = sum(step.is_ok for step in steps)
         rest = (
             f", {many(len(steps) - good - bad, 'step')} skipped" if good + bad < len(steps) else ""
@@ -105,14 +105,19 @@ def _is_said(context: click.Context, name: str) -> bool:
     return context.get_parameter_source(name) is not ParameterSource.DEFAULT
 
 
-def described(steps: Sequence[Step]) -> str:
-    """A line a step; under one that failed, its cause and the fix."""
+def described(steps: Sequence[Step], width: int = 0) -> str:
+    """A line a step; under one that failed, its cause and the fix.
+
+    width: of the window; 0: lines are as long as they are.
+    """
     wide = max([len("address"), *(len(step.step) for step in steps)]) + 2
     far = max([0, *(len(step.where) for step in steps)]) + 2
     lines: list[str] = []
     for step in steps:
-        lines.append(f"{_SHOWN[step.state]:<9}{step.step:<{wide}}{step.where:<{far}}{step.found}")
+        head = f"{_SHOWN[step.state]:<9}{step.step:<{wide}}{step.where:<{far}}"
+        lines += wrapped(step.found, width, head, " " * len(head))
         if step.state == "failed":
-            lines.append(f"{'':<9}{'cause':<{wide}}{step.cause}")
-            lines.append(f"{'':<9}{'fix':<{wide}}{step.fix}")
+            for name, text in (("cause", step.cause), ("fix", step.fix)):
+                head = f"{'':<9}{name:<{wide}}"
+                lines += wrapped(text, width, head, " " * len(head))
     return "\n".join(lines)

@@ -73,8 +73,13 @@ def _silent(one: int, for_ms: int, stand: Stand) -> str:
             "without yak-zk it answers nothing for which it must be sure that it still leads"
         )
     if one == stand.leader:
-        if for_ms <= settings.session_ms:
+        if for_ms <= settings.session_ms - settings.heartbeat_ms:
             return f"everybody waits, and nobody is elected: {_short(settings.session_ms)}"
+        if for_ms <= settings.session_ms:
+            return (
+                f"everybody waits; another is elected if its last heartbeat, of one in each "
+                f"{_s(settings.heartbeat_ms)}, is {_s(settings.session_ms)} old before it is over"
+            )
         return (
             f"yak-zk hears nothing of it, and elects another after {_s(settings.session_ms)}; "
             f"clients wait that long; {_without([one], stand)}"

@@ -9,6 +9,7 @@ Not here: what is shown; that is each command's own.
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import textwrap
@@ -61,9 +62,19 @@ def fitted(
     return text
 
 
-def window_width() -> int:
-    """Of the terminal that stdout is; 0 where it is none, and lines are as long as they are."""
+def window_width(*, err: bool = False) -> int:
+    """Of the terminal that stdout is; 0 where it is none, and lines are as long as they are.
+
+    err: that stderr is.
+    """
+    if err:
+        return _columns(sys.stderr.fileno()) if sys.stderr.isatty() else 0
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+
+
+def _columns(terminal: int) -> int:
+    said = os.environ.get("COLUMNS", "")
+    return int(said) if said.isdecimal() and int(said) else os.get_terminal_size(terminal).columns
 
 
 def wrapped(text: str, width: int, first: str = "", rest: str = "") -> list[str]:
@@ -78,6 +89,12 @@ def wrapped(text: str, width: int, first: str = "", rest: str = "") -> list[str]
         break_long_words=False,
         break_on_hyphens=False,
     )
+
+
+def echo_wrapped(text: str, *, err: bool = False) -> None:
+    """A sentence, on a terminal in lines between words.  err: on stderr."""
+    for line in wrapped(text, window_width(err=err)):
+        click.echo(line, err=err)
 
 
 def echo_json(value: Any) -> None:

@@ -60,8 +60,10 @@ def enter(load: Callable[[], click.Command], name: str) -> NoReturn:
 
 
 def say(message: str, code: int) -> int:
-    """The one line on stderr; returns the exit code that belongs to it."""
-    click.echo("error: " + " ".join(message.split()), err=True)
+    """The one line on stderr, folded on a terminal; returns the exit code that belongs to it."""
+    from yak.commands.output import echo_wrapped
+
+    echo_wrapped("error: " + " ".join(message.split()), err=True)
     return code
 
 

@@ -25,6 +25,7 @@ import errno
 import os
 import selectors
 import shutil
+import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -376,7 +377,8 @@ def _ready(cluster: LocalCluster, seconds: float, *, detach: bool) -> str:
         lines.append("  for commands elsewhere than in that directory:")
         lines.append(f"           export YAK_BOOTSTRAP={cluster.bootstrap} YAK_ZK={cluster.zk}")
     down = "yak down" if note.nearest() == cluster.data_dir else _down(cluster.data_dir)
-    lines.append(f"  stop     {down if detach else 'Ctrl-C'}")
+    here = "Ctrl-C" if sys.stdin.isatty() else f"{down}, or SIGTERM to this process"
+    lines.append(f"  stop     {down if detach else here}")
     return "\n".join(lines)
 
 

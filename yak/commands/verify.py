@@ -29,7 +29,7 @@ from pathlib import Path
 import click
 
 from yak.commands.options import examples, option_json
-from yak.commands.output import Cell, echo_json, many, table
+from yak.commands.output import Cell, echo_json, echo_wrapped, many, table
 from yak.commands.reaching import Waiting
 from yak.errors import Fatal
 from yak.net.loop_thread import LoopThread
@@ -117,7 +117,7 @@ def _verify_files(paths: Sequence[Path], *, as_json: bool) -> int:
         _say(faults, notes)
         speed = f"{read / 1e6:,.1f} MB in {seconds:.2f} s"
         if not faults:
-            click.echo(
+            echo_wrapped(
                 f"{speed}: every line follows from the one before, offsets have no gap, partition "
                 "files are the log's, the replicas agree, and no epoch had two leaders"
             )
@@ -210,7 +210,7 @@ def _verify_cluster(bootstrap: str, *, as_json: bool) -> int:
         return 1 if faults else 0
     _say(faults, found.notes)
     if not faults:
-        click.echo(
+        echo_wrapped(
             f"{many(found.records, 'record')} in {many(found.partitions, 'partition')}, "
             f"{found.size / 1e6:,.1f} MB: brokers {', '.join(map(str, found.brokers))} give the "
             "same bytes, offsets have no gap, and every batch has its checksum"
@@ -220,7 +220,7 @@ def _verify_cluster(bootstrap: str, *, as_json: bool) -> int:
 
 def _say(faults: Sequence[Fault], notes: Sequence[str]) -> None:
     for note in notes:
-        click.echo(f"note: {note}")
+        echo_wrapped(f"note: {note}")
     for where, what, lines in faults:
         click.echo(f"FAULT {where}\n  {what}")
         for line in lines:

@@ -31,6 +31,20 @@ def test_a_line_a_step_and_what_to_do() -> None:
     ]
 
 
+def test_in_a_window_lines_are_folded_between_words_under_their_column() -> None:
+    found, cause = (
+        "Connection refused by the other side",
+        "nobody listens there: its broker is down",
+    )
+    assert described([failed("tcp", "h:9092", found, cause, "start it")], 50).splitlines() == [
+        "NOT OK   tcp      h:9092  Connection refused by",
+        "                          the other side",
+        "         cause    nobody listens there: its broker",
+        "                  is down",
+        "         fix      start it",
+    ]
+
+
 @pytest.mark.parametrize(
     ("steps", "code", "last"),
     [

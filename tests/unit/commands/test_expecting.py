@@ -38,6 +38,7 @@ def a_fault(
         (a_fault("kill", 2), Stand(None, 0, [], Settings()), "nobody leads as it is"),
         (a_fault("pause", 1), ALL, "elects another after 2 s"),
         (a_fault("pause", 1, for_ms=1000), ALL, "over before 2 s have passed"),
+        (a_fault("pause", 1, for_ms=1900), ALL, "elected if its last heartbeat, of one in each"),
         (a_fault("pause", 2), ALL, "until it has left the ISR, after 1.5 s"),
         (a_fault("pause", 2, for_ms=1000), ALL, "over before 1.5 s have passed"),
         (a_fault("pause", 3), TWO, "it is not in sync as it is"),
