@@ -103,7 +103,7 @@ def test_a_cluster_that_is_left_running(home: Path) -> None:
 
 def test_in_front_it_shows_what_they_say_until_it_is_interrupted(home: Path) -> None:
     process = Process("up", ["yak", "up", "-n", "1", "--ports", "any"], home)
-    wait_until(lambda: "Ctrl-C" in process.stdout(), "it is ready")
+    wait_until(lambda: "SIGTERM to this process" in process.stdout(), "it is ready")
     said = process.stdout()
     assert "--min-insync-replicas 1" in said
     assert "yak-zk    elected epoch=1 leader=1" in said
@@ -144,7 +144,7 @@ def test_on_a_terminal_it_has_colours_and_ends_when_the_terminal_does(home: Path
 
 def test_interrupted_twice_it_kills_what_has_not_ended(home: Path) -> None:
     process = Process("up", ["yak", "up", "-n", "1", "--ports", "any", "-q"], home)
-    wait_until(lambda: "Ctrl-C" in process.stdout(), "it is ready")
+    wait_until(lambda: "SIGTERM to this process" in process.stdout(), "it is ready")
     code = "import signal; signal.signal(15, signal.SIG_IGN); print(flush=True); signal.pause()"
     argv = [sys.executable, "-c", code, str(home)]
     with subprocess.Popen(argv, stdout=subprocess.PIPE) as deaf:
@@ -166,7 +166,7 @@ def test_interrupted_twice_it_kills_what_has_not_ended(home: Path) -> None:
 
 def test_what_a_kill_of_it_left_is_found(home: Path) -> None:
     process = Process("up", ["yak", "up", "-n", "1", "--ports", "any", "-q"], home)
-    wait_until(lambda: "Ctrl-C" in process.stdout(), "it is ready")
+    wait_until(lambda: "SIGTERM to this process" in process.stdout(), "it is ready")
     process.kill()
     assert "yak-zk (pid " in yak(home, "up", code=1)
     assert yak(home, "down") == "stopped: broker-1 and yak-zk\n"
