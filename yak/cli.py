@@ -2,6 +2,7 @@
 
     yak-zk, yak-broker, yak-produce, yak-consume      the same as
     yak zk, yak broker, yak produce, yak consume      and `yak --help` names the rest
+    yak bin/kafka-topics.sh                           a course's line, as it stands in its text
 
 A command's module is imported when that command is asked for, and an actor when it is run, so
 that `yak --help` and a client do not pay for a broker.
@@ -49,6 +50,27 @@ TEXTBOOK: Final[Mapping[str, str]] = {
     "kafka-producer-perf-test": "`yak bench produce`",
 }
 _ALL: Final = {**_COMMANDS, **TEXTBOOK}
+#: Scripts of Kafka's that a course uses and yak has not, and what does the same here.
+_INSTEAD: Final[Mapping[str, str]] = {
+    "kafka-storage": "a data directory needs no formatting; `yak up` starts a cluster",
+    "kafka-server-start": "`yak up` starts a cluster, `yak broker --id N` one broker",
+    "kafka-server-stop": "`yak down` stops a cluster",
+    "zookeeper-server-start": "`yak up` starts a cluster, `yak zk` its coordinator alone",
+    "zookeeper-server-stop": "`yak down` stops a cluster",
+    "zookeeper-shell": "`yak status` and `yak explain leader` show what yak-zk knows",
+    "kafka-configs": "`yak kafka-topics --alter --topic T --config NAME=VALUE`, `yak topic alter`",
+    "kafka-get-offsets": "`yak topic describe TOPIC`",
+    "kafka-delete-records": "`yak topic trim TOPIC`",
+    "kafka-consumer-perf-test": "`yak bench consume`",
+    "kafka-e2e-latency": "`yak bench e2e`",
+    "kafka-dump-log": "`yak log DIR`, or `cat`: the log is text",
+    "kafka-log-dirs": "`yak broker describe N`",
+    "kafka-broker-api-versions": "`yak broker list`",
+    "kafka-metadata-quorum": "`yak status`",
+    "kafka-replica-verification": "`yak verify --bootstrap HOST:PORT`",
+    "kafka-leader-election": "one broker leads all; `yak explain leader` says which, and why",
+    "kafka-reassign-partitions": "every broker has every partition; `yak broker list`",
+}
 
 
 class _Lazy(click.Group):
@@ -58,13 +80,22 @@ class _Lazy(click.Group):
         return list(_ALL)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        return _command(cmd_name) if cmd_name in _ALL else None
+        name = _pasted(cmd_name)
+        if name in _INSTEAD:
+            raise click.UsageError(f"yak has no {name}; instead: {_INSTEAD[name]}")
+        return _command(name) if name in _ALL else None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(_COMMANDS.items()))
         with formatter.section("A course's commands, by the options of Kafka's own scripts"):
             formatter.write_dl(list(TEXTBOOK.items()))
+
+
+def _pasted(name: str) -> str:
+    """The command that is meant: `bin/kafka-topics.sh` is kafka-topics."""
+    script = name.rpartition("/")[2].removesuffix(".sh")
+    return script if script in TEXTBOOK or script in _INSTEAD else name
 
 
 def _command(name: str) -> click.Command:

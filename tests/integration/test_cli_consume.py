@@ -205,6 +205,34 @@ def test_a_broken_pipe_is_quiet(shared: Cluster, leader: Wire, topic: str) -> No
         assert process.stderr.read() == b""
 
 
+def test_a_reader_who_leaves_is_noticed_while_nothing_comes(shared: Cluster, filled: str) -> None:
+    """yak-consume TOPIC | head -1, of a topic that fits into the pipe."""
+    argv = [command("yak-consume"), filled, "-b", shared.bootstrap(), "-o", "0"]
+    with subprocess.Popen(
+        argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        try:
+            for n in range(10):
+                assert process.stdout.readline() == b"%d\n" % n
+            assert process.poll() is None, "it waits for more"
+            process.stdout.close()
+            assert process.wait(20) == 0
+        finally:
+            process.kill()
+        assert process.stderr.read() == b""
+
+
+def test_without_stdout_it_is_as_if_nobody_read_it(shared: Cluster, filled: str) -> None:
+    """yak-consume TOPIC >&-, as some supervisors start what they start."""
+    line = f"{command('yak-consume')} {filled} -b {shared.bootstrap()} -o beginning -n 10 >&-"
+    ended = subprocess.run(
+        ["sh", "-c", line], env=environment(), capture_output=True, timeout=60, check=False
+    )
+    assert (ended.returncode, ended.stderr) == (0, b"")
+
+
 # -- Failures -------------------------------------------------------------------------------------
 
 

@@ -88,6 +88,67 @@ def test_lines_in_and_records_out(shared: Cluster, topic: str) -> None:
     assert (out, err.splitlines()[-1]) == ("", "Processed a total of 0 messages")
 
 
+def test_a_line_of_a_course_as_it_stands_there(shared: Cluster, name: str) -> None:
+    """With the script's path and ending; and the partitioner by which courses spread records."""
+    at = ("--bootstrap-server", shared.bootstrap(), "--topic", name)
+
+    def pasted(script: str, *options: str, stdin: bytes = b"", code: int = 0) -> str:
+        ended = run_command("yak", script, *at, *options, stdin=stdin)
+        assert ended.returncode == code, ended
+        return (ended.stdout + ended.stderr).decode()
+
+    turns = "partitioner.class=org.apache.kafka.clients.producer.RoundRobinPartitioner"
+    sent = (b"".join(b"k\t%d\n" % n for n in range(6)), "--property", "parse.key=true")
+    pasted("kafka-topics.sh", "--create", "--partitions", "3")
+    said = pasted(
+        "bin/kafka-console-producer.sh", "--producer-property", turns, *sent[1:], stdin=sent[0]
+    )
+    assert said == ""
+    load = ("--num-records", "6", "--record-size", "3", "--throughput", "-1")
+    perf = ("--producer-props", f"bootstrap.servers={shared.bootstrap()}", turns)
+    assert pasted("kafka-producer-perf-test.sh", *load, *perf).startswith("6 records sent")
+    for number in ("0", "1", "2"):
+        one = ("--partition", number, "--offset", "earliest", "--max-messages", "4")
+        lines = pasted("bin/kafka-console-consumer.sh", *one).splitlines()
+        assert lines == [
+            number,
+            str(int(number) + 3),
+            "xxx",
+            "xxx",
+            "Processed a total of 4 messages",
+        ]
+    said = pasted("bin/kafka-configs.sh", "--alter", code=2)
+    assert "yak has no kafka-configs; instead: `yak kafka-topics --alter" in said
+
+
+def test_the_partitioner_of_a_topic_that_is_not_there_makes_it(shared: Cluster, name: str) -> None:
+    turns = ("--producer-property", "partitioner.class=x.RoundRobinPartitioner")
+    kafka(shared, "console-producer", "--topic", name, *turns, stdin="a\nb\n")
+    both = ("--from-beginning", "--max-messages", "2", "--property", "print.partition=true")
+    out, _ = kafka(shared, "console-consumer", "--topic", name, *both)
+    assert sorted(out.split()) == ["Partition:0", "Partition:1", "a", "b"]
+    other = ("--producer-property", "partitioner.class=my.Own")
+    assert (
+        "no Java classes" in kafka(shared, "console-producer", "--topic", name, *other, code=2)[1]
+    )
+
+
+def test_several_groups_go_back_at_once(shared: Cluster, topic: str, name: str) -> None:
+    kafka(shared, "console-producer", "--topic", topic, stdin="a\n")
+    reading = ("--topic", topic, "--from-beginning", "--max-messages", "1")
+    groups = [f"{name}-1", f"{name}-2"]
+    for group in groups:
+        assert kafka(shared, "console-consumer", "--group", group, *reading)[0] == "a\n"
+    both = ("--group", groups[0], "--group", groups[1])
+    back = ("--reset-offsets", "--topic", topic, "--to-earliest", "--execute")
+    out, _ = kafka(shared, "consumer-groups", *both, *back)
+    assert out.split()[4:] == [*(groups[0], topic, "0", "0"), *(groups[1], topic, "0", "0")]
+    for group in groups:
+        assert kafka(shared, "console-consumer", "--group", group, *reading)[0] == "a\n"
+    wrong = kafka(shared, "consumer-groups", "--all-groups", *both, *back, code=2)[1]
+    assert "either --group NAME, or --all-groups" in wrong
+
+
 def test_groups(shared: Cluster, topic: str, name: str) -> None:
     group = ("--group", f"{name}-g")
     assert (

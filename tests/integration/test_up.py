@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,23 @@ def test_a_cluster_that_is_left_running(home: Path) -> None:
         told = wire.ok("metadata", topics=[])["brokers"]
     assert [one["host"] for one in told] == ["127.0.0.2"] * 3
     assert "hello" in yak(home, "consume", "greetings", "--from-beginning", "-e")
+
+
+def test_its_processes_tell_metrics(home: Path) -> None:
+    """Where it says; the ports are kept by whoever is started again."""
+    said = yak(home, "up", "--ports", "any", "--metrics-port", "0", "--detach")
+    line = next(line for line in said.splitlines() if line.startswith("  metrics  "))
+    pages = line.split()[1].split(",")
+    assert len(pages) == 4
+    yak(home, "chaos", "kill", "2", "--for", "1s")
+    for page, process in zip(pages, ("yak-zk", "broker-1", "broker-2", "broker-3"), strict=True):
+        with urllib.request.urlopen(f"http://{page}/metrics", timeout=30) as answer:
+            assert f'process="{process}"' in answer.read().decode()
+        with urllib.request.urlopen(f"http://{page}/readyz", timeout=30) as answer:
+            assert json.load(answer)["ready"] is True
+    port = pages[0].rpartition(":")[2]
+    other = ("--data-dir", "other", "--ports", "any", "--metrics-port", port)
+    assert f"port {port} is in use" in yak(home, "up", *other, code=1)
 
 
 def test_in_front_it_shows_what_they_say_until_it_is_interrupted(home: Path) -> None:

@@ -4,7 +4,8 @@ Rules:
 
 * A record counts as handled once it was printed and stdout was flushed.  Only then is the next
   one asked for, and that is what acknowledges it.
-* A reader of stdout who leaves ends it quietly.  What was not printed is not acknowledged.
+* A reader of stdout who leaves ends it quietly, also while nothing comes, as after `| head -1`.
+  What was not printed is not acknowledged.
 * Ctrl-C ends it: what was printed is acknowledged, and the group left.
 * It ends (-n) after so many records, (-e) when all there is has been printed, (--timeout) when
   nothing has come for so long, (--expect, where neither -n nor -e is said) when that many have.
@@ -18,6 +19,7 @@ Not here: how a record is printed (formats.py), and how it got here (yak.consume
 from __future__ import annotations
 
 import contextlib
+import select
 import sys
 import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -67,6 +69,19 @@ class Until(NamedTuple):
         if self.records is None and not self.end:
             return self.expected
         return self.records
+
+
+class _Reader:
+    """Whoever reads stdout: the other end of a pipe, a socket or a terminal."""
+
+    def __init__(self) -> None:
+        self._poll = select.poll()
+        self._poll.register(sys.stdout.fileno(), 0)  # errors and hang-ups are told unasked
+
+    @property
+    def has_left(self) -> bool:
+        """Whether nobody can ever read what would be written now."""
+        return any(told & (select.POLLERR | select.POLLHUP) for _, told in self._poll.poll(0))
 
 
 class Drain:
@@ -164,6 +179,7 @@ class Drain:
         most, idle_s = self._until.most, self._until.idle_s
         heard = time.monotonic()
         out, show = sys.stdout.buffer, self._show
+        reader = _Reader()
         while (most is None or self.printed < most) and not self._interrupts.asked:
             room = _AT_ONCE if most is None else min(_AT_ONCE, most - self.printed)
             records = consumer.poll(timeout=_LOOK_S, max_records=room)
@@ -172,7 +188,7 @@ class Drain:
                 out.flush()
                 self.printed += len(records)
                 heard = time.monotonic()
-            elif idle_s is not None and time.monotonic() - heard >= idle_s:
+            elif reader.has_left or (idle_s is not None and time.monotonic() - heard >= idle_s):
                 return
             if self._until.end and consumer.at_end and self._is_at_end(consumer, bootstrap):
                 return

@@ -17,7 +17,7 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,6 +68,8 @@ class How:
     json_values: bool = False
     #: What a line is, where it says more than a key and a value.  Raises BadLine.
     parse: Callable[[bytes, int], Parsed] | None = None
+    #: With `parse`: the partition of each record, whatever its key.
+    turns: Iterator[int] | None = None
 
 
 @dataclass(frozen=True)
@@ -209,7 +211,8 @@ class Feed:
                 bad = e
                 break
         part = Chunk(chunk.first, chunk.lines[: len(records)])
-        if all(record.headers is None and record.timestamp is None for record in records):
+        alike = all(record.headers is None and record.timestamp is None for record in records)
+        if alike and self._how.turns is None:
             self._send_many(part, [one.value for one in records], [one.key for one in records])
         else:
             self._send_each(part, records)
@@ -223,13 +226,14 @@ class Feed:
         try:
             for record in records:
                 headers = [*(record.headers or ()), *(how.headers or ())] or None
+                partition = how.partition if how.turns is None else next(how.turns)
                 receipts.append(
                     self._producer.send(
                         how.topic,
                         record.value,
                         record.key,
                         headers,
-                        how.partition,
+                        partition,
                         record.timestamp,
                     )
                 )

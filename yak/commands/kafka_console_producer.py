@@ -23,6 +23,7 @@ from yak.commands.kafka_options import (
     option_pairs,
     properties,
     refused,
+    turns,
     without_effect,
 )
 from yak.commands.kafka_properties import acks, producer_settings
@@ -62,7 +63,7 @@ def _check_reader(_context: click.Context, _option: click.Parameter, name: str |
 @option_pairs(
     *("--command-property", "--producer-property"),
     into="pairs",
-    text="acks, linger.ms, batch.size, client.id, delivery.timeout.ms, …",
+    text="acks, linger.ms, batch.size, client.id, delivery.timeout.ms, partitioner.class, …",
 )
 @option_files(
     *("--command-config", "--producer.config"), into="files", text="The same, from a file."
@@ -106,8 +107,9 @@ def kafka_console_producer(
     found = producer_settings(properties(files, pairs))
     found.tell()
     settings = _said(acks_said, **options) | found.settings
-    whole = reader.has_key or reader.has_headers or reader.null is not None
-    how = How(topic=topic, parse=reader.parse if whole else None)
+    in_turn = turns(bootstrap, topic) if settings.pop("in_turn", False) else None
+    whole = reader.has_key or reader.has_headers or reader.null is not None or in_turn is not None
+    how = How(topic=topic, parse=reader.parse if whole else None, turns=in_turn)
     prompts = sys.stdin.isatty()
     producer = make_producer(bootstrap=bootstrap, **{"client": "console-producer", **settings})
     with Interrupts() as interrupts:

@@ -32,6 +32,7 @@ from yak.commands.options import examples, option_version
 from yak.commands.plans import check_empty
 from yak.commands.reaching import Admin
 from yak.messages import GroupAnswer, MemberEntry
+from yak.model import TopicPartition
 
 _MISSING: Final = "-"
 _WIDE: Final = 15
@@ -241,6 +242,7 @@ def _reset(
     admin: Admin,
     *,
     groups: tuple[str, ...],
+    all_groups: bool,
     topics: tuple[str, ...],
     all_topics: bool,
     execute: bool,
@@ -250,23 +252,30 @@ def _reset(
 ) -> None:
     if execute and dry_run:
         raise click.UsageError("--execute and --dry-run contradict each other")
-    if len(groups) != 1:
-        raise click.UsageError("--reset-offsets needs --group NAME, one of them")
-    (name,) = groups
+    if all_groups == bool(groups):
+        raise click.UsageError("--reset-offsets needs either --group NAME, or --all-groups")
     place = kafka_resets.place(options)
-    group = admin.group(name)
-    check_empty(name, group)
-    scope = kafka_resets.scope(group, topics, all_topics=all_topics, place=place)
-    offsets = kafka_resets.offsets(admin, group, scope, place)
+    found: dict[str, dict[TopicPartition, int]] = {}
+    for name in admin.groups() if all_groups else groups:
+        group = admin.group(name)
+        check_empty(name, group)
+        scope = kafka_resets.scope(group, topics, all_topics=all_topics, place=place)
+        found[name] = kafka_resets.offsets(admin, group, scope, place)
     if execute:
-        admin.seek_group(name, offsets)
+        for name, offsets in found.items():
+            admin.seek_group(name, offsets)
     elif not dry_run and not export:
         click.echo("WARN: this only shows what would be done: add --execute to do it", err=True)
     if export:
-        click.echo(kafka_resets.as_csv(offsets))
+        for offsets in found.values():
+            click.echo(kafka_resets.as_csv(offsets))
         return
     rows = [["GROUP", "TOPIC", "PARTITION", "NEW-OFFSET"]]
-    rows += [[name, t, str(number), str(offset)] for (t, number), offset in sorted(offsets.items())]
+    rows += [
+        [name, topic, str(number), str(offset)]
+        for name, offsets in found.items()
+        for (topic, number), offset in sorted(offsets.items())
+    ]
     click.echo("\n" + columns(rows, [30, 30, 10, _WIDE]))
 
 

@@ -13,7 +13,8 @@ Not here: what the settings behind --property and its kin mean (kafka_properties
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -21,7 +22,9 @@ import click
 
 from yak.commands.kafka_properties import parse_properties
 from yak.commands.options import BOOTSTRAP, PAIR, running_brokers
+from yak.commands.reaching import Admin
 from yak.config import DEFAULT_BOOTSTRAP
+from yak.errors import YakError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -106,3 +109,19 @@ def one_of(given: dict[str, bool]) -> str:
         names = ", ".join(f"--{name}" for name in given)
         raise click.UsageError(f"say exactly one of {names}")
     return chosen[0]
+
+
+def turns(bootstrap: str, topic: str) -> Iterator[int]:
+    """The topic's partitions, over and over: where RoundRobinPartitioner sends one record each.
+
+    As they are now; a topic that is not there is made, as by any producer.  Raises YakError.
+    """
+    with Admin(bootstrap, client="partitioner") as admin:
+        try:
+            report = admin.topic(topic)
+        except YakError as e:
+            if e.name != "UNKNOWN_TOPIC":
+                raise
+            admin.create_topic(topic)
+            report = admin.topic(topic)
+    return itertools.cycle([one.partition for one in report.partitions])

@@ -21,7 +21,7 @@ from typing import Any, Final
 import click
 
 from yak.commands.completing import complete_topic
-from yak.commands.kafka_options import option_files, properties, refused, without_effect
+from yak.commands.kafka_options import option_files, properties, refused, turns, without_effect
 from yak.commands.kafka_properties import producer_settings
 from yak.commands.measuring import paced
 from yak.commands.options import (
@@ -130,6 +130,7 @@ def kafka_producer_perf_test(
     where = bootstrap or said.get("bootstrap.servers")
     where = where or os.environ.get("YAK_BOOTSTRAP") or running_brokers()
     settings = {"client": "perf-producer-client", **found.settings}
+    in_turn = turns(where, topic) if settings.pop("in_turn", False) else None
     steady: Tally | None = None
     with make_producer(bootstrap=where, **settings) as producer:
         total = Tally(records, interval_ms)
@@ -138,7 +139,10 @@ def kafka_producer_perf_test(
             if warmup and number == warmup:
                 steady = Tally(records - warmup, interval_ms)
             tallies = [total] if steady is None else [total, steady]
-            producer.send(topic, value).add_done_callback(_Done(tallies, now, len(value)))
+            partition = None if in_turn is None else next(in_turn)
+            producer.send(topic, value, partition=partition).add_done_callback(
+                _Done(tallies, now, len(value))
+            )
             total.tell_window()
         producer.flush()
     click.echo(total.summary())

@@ -59,6 +59,13 @@ _TOPIC_NOTES: Final = {
         "yak does not compact",
     ),
 }
+#: Partitioners by the last part of their names, and whether they send in turn; the others go by
+#: the key, and without one keep to a partition for a batch, which is what yak does.
+_PARTITIONERS: Final = {
+    "RoundRobinPartitioner": True,
+    "DefaultPartitioner": False,
+    "UniformStickyPartitioner": False,
+}
 #: Kafka's client settings that change nothing for whoever uses a command.
 _SILENT: Final = frozenset(
     (
@@ -71,7 +78,7 @@ _REFUSED: Final = {
     "sasl.mechanism": "yak speaks plain TCP, without passwords",
     "sasl.jaas.config": "yak speaks plain TCP, without passwords",
     "ssl.truststore.location": "yak speaks plain TCP, without TLS",
-    "partitioner.class": "yak sends by the key, as Kafka does, else in turn",
+    "partitioner.class": "yak has no Java classes; RoundRobinPartitioner it knows by name",
     "interceptor.classes": "yak has no Java classes",
 }
 _COUNTS: Final = {
@@ -144,7 +151,7 @@ def topic_config_name(name: str) -> str:
 
 
 def producer_settings(properties: Mapping[str, str]) -> Translated:
-    """What `yak.Producer` takes.  Raises UsageError."""
+    """What `yak.Producer` takes, and `in_turn` if the key is not to matter.  Raises UsageError."""
     settings: dict[str, Any] = {}
     notes: list[str] = []
     for name, value in properties.items():
@@ -154,6 +161,8 @@ def producer_settings(properties: Mapping[str, str]) -> Translated:
             settings["client"] = value
         elif name == "delivery.timeout.ms":
             settings["delivery_timeout"] = _number(name, value) / 1000
+        elif name == "partitioner.class" and value.rpartition(".")[2] in _PARTITIONERS:
+            settings["in_turn"] = _PARTITIONERS[value.rpartition(".")[2]]
         elif name in _COUNTS:
             settings[_COUNTS[name]] = _number(name, value)
         elif name == "enable.idempotence" and not is_true(value):

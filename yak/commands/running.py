@@ -38,6 +38,7 @@ def run(actor: Coroutine[Any, Any, T]) -> T:
 
 def enter(load: Callable[[], click.Command], name: str) -> NoReturn:
     """Run a command to its end, and the process with it.  load: imports it, which takes time."""
+    _open_what_is_closed()
     out = sys.stdout
     try:
         outcome = load().main(prog_name=name, standalone_mode=False)
@@ -57,6 +58,21 @@ def enter(load: Callable[[], click.Command], name: str) -> NoReturn:
             raise
         sys.stdout, code = out, 0  # click put another in its place: whoever read it has left
     _leave(code)
+
+
+def _open_what_is_closed() -> None:
+    """Whoever was started without stdin, stdout or stderr reads nothing, and writes to nobody.
+
+    Else the next file that is opened would take that number, and what is meant for people would
+    stand in it.
+    """
+    for fd, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            null = os.open(os.devnull, os.O_RDWR)  # the lowest free number: this one
+            if null != fd:
+                os.dup2(null, fd)
+                os.close(null)
+            setattr(sys, name, os.fdopen(fd, "w" if fd else "r", closefd=False))
 
 
 def say(message: str, code: int) -> int:

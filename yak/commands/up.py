@@ -20,20 +20,20 @@ Not here: how processes are started and found (yak/local), what they say (screen
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 import os
 import selectors
 import shutil
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
 import click
 
+from yak.commands.chosen_ports import chosen_ports
 from yak.commands.confirm import confirmed
 from yak.commands.interrupts import Interrupted, Interrupts, hang_up_is_an_end
 from yak.commands.options import (
@@ -44,7 +44,7 @@ from yak.commands.options import (
     option_dry_run,
     option_yes,
 )
-from yak.commands.output import echo_json, listed, many
+from yak.commands.output import echo_json, listed
 from yak.commands.running import INTERRUPTED
 from yak.commands.screen import Screen
 from yak.errors import Fatal
@@ -56,7 +56,6 @@ from yak.local.cluster import (
     HOST,
     LocalCluster,
     Options,
-    Ports,
     brokers_in,
     kill,
     stop,
@@ -82,6 +81,7 @@ _NOBODY_LOOKS: Final = frozenset({errno.EPIPE, errno.EIO})
         "yak up -n 1 --ports any         one broker, on any free port",
         "yak up --data-dir /tmp/y --ports 19000   yak-zk on 19000, brokers from 19001",
         "yak up --host 0.0.0.0           in a container, for clients outside",
+        "yak up --metrics-port 9308      metrics: yak-zk on 9308, brokers from 9309",
         "yak up --chaos                  for yak chaos cut and slow",
         "yak up --fresh                  without what an earlier cluster left; asks",
     ),
@@ -127,6 +127,13 @@ _NOBODY_LOOKS: Final = frozenset({errno.EPIPE, errno.EIO})
     is_flag=True,
     help="Doors between the processes, so that `yak chaos cut` and `slow` can shut them.",
 )
+@click.option(
+    "--metrics-port",
+    "metrics",
+    type=click.IntRange(0, MAX_PORT),
+    help="Each answers GET /metrics, /healthz and /readyz: yak-zk here, broker N at PORT + N; 0 "
+    "takes any free ports, which are shown.  [default: nowhere]",
+)
 @click.option("-q", "--quiet", is_flag=True, help="Do not show what the processes say.")
 @click.option("--json", "as_json", is_flag=True, help="With --detach: print yak.json.")
 @option_yes
@@ -141,6 +148,7 @@ def up(
     fresh: bool,
     fsync: str,
     chaos: bool,
+    metrics: int | None,
     quiet: bool,
     as_json: bool,
     yes: bool,
@@ -169,7 +177,7 @@ def up(
         options = Options(zk=[], broker=["--fsync", fsync])
         if len(ids) == 1:
             options.zk += ["--min-insync-replicas", "1"]
-        where = dataclasses.replace(_ports(ports, ids), host=host)
+        where = chosen_ports(ports, ids, host, metrics)
         cluster = LocalCluster(data_dir, ids, where, options, with_doors=chaos)
         with Interrupts() as interrupts:
             hang_up_is_an_end()
@@ -238,22 +246,6 @@ def _ids(data_dir: Path, brokers: int | None) -> list[int]:
             "what only they have is missing until they are"
         )
     return ids
-
-
-def _ports(given: list[int] | None, ids: Sequence[int]) -> Ports:
-    if given is None:
-        return Ports.usual(ids)
-    if given == [0]:
-        return Ports.free(ids)
-    if len(given) == 1:
-        given = list(range(given[0], given[0] + len(ids) + 1))
-    if len(given) != len(ids) + 1 or given[-1] > MAX_PORT:
-        raise click.UsageError(
-            f"--ports: {many(len(ids), 'broker')} and yak-zk need {len(ids) + 1} ports up to "
-            f"{MAX_PORT}, yak-zk's first"
-        )
-    zk, *rest = given
-    return Ports(zk, dict(zip(ids, rest, strict=True)))
 
 
 # -- running ---------------------------------------------------------------------------------------
@@ -370,6 +362,7 @@ def _ready(cluster: LocalCluster, seconds: float, *, detach: bool) -> str:
     if cluster.doors is not None:
         lines.append("  there are doors between them, for `yak chaos cut` and `yak chaos slow`")
     lines += [f"  brokers  {cluster.bootstrap}", f"  yak-zk   {cluster.zk}"]
+    lines += [f"  metrics  {cluster.metrics}"] if cluster.metrics else []
     if note.nearest() == cluster.data_dir:
         lines.append("  try      echo hello | yak produce greetings")
         lines.append("           yak consume greetings --from-beginning")

@@ -53,6 +53,8 @@ class Ports:
     zk: int
     brokers: dict[int, int]
     host: str = HOST
+    #: yak-zk's page of metrics; broker N's is N further.  0: any free ones.  None: nowhere.
+    metrics: int | None = None
 
     @classmethod
     def usual(cls, ids: Sequence[int]) -> Ports:
@@ -98,6 +100,8 @@ class LocalCluster:
         self._ends_with_us = ends_with_us
         self._with_doors = with_doors
         self._reserved: dict[int, Reserved] = {}
+        #: Of those that tell metrics.
+        self._pages: dict[int, Reserved] = {}
         self.doors: Doors | None = None
         self.relay: Process | None = None
         #: Called again and again while something is waited for.
@@ -116,10 +120,14 @@ class LocalCluster:
     def zk(self) -> str:
         return str(self.address(ZK))
 
+    @property
+    def metrics(self) -> str:
+        """HOST:PORT,… of the pages of metrics, as asked from here, yak-zk's first; "" without."""
+        return ",".join(str(_from_here(page.address)) for page in self._pages.values())
+
     def address(self, member: int) -> Address:
         """By which it is reached from this machine."""
-        host, port = self._reserved[member].address
-        return Address(HOST if host == EVERYWHERE else host, port)
+        return _from_here(self._reserved[member].address)
 
     def directory(self, member: int) -> Path:
         return self.data_dir / ("zookeeper" if member == ZK else name_of(member))
@@ -178,10 +186,15 @@ class LocalCluster:
         for member in (ZK, *self.ids):
             host = HOST if member == ZK else self._ports.host
             self._reserved[member] = Reserved.take(host, wanted[member])
+            if (first := self._ports.metrics) is not None:
+                port = first + member if first else 0
+                self._pages[member] = Reserved.take(host, port, "--metrics-port 0")
 
     def _spawn(self, member: int) -> None:
         name = name_of(member)
         self._reserved[member].give()
+        if member in self._pages:
+            self._pages[member].give()
         argv = self.argv(member) + (["--until-eof"] if self._ends_with_us else [])
         self.processes[member] = Process(name, argv, self.log(member), holds=self._ends_with_us)
 
@@ -202,6 +215,8 @@ class LocalCluster:
         """The command that starts it, on its port."""
         own = ["--port", str(self.address(member).port)]
         own += ["--data-dir", str(self.directory(member)), "--quiet"]
+        if member in self._pages:
+            own += ["--metrics-port", str(self._pages[member].address)]
         if member == ZK:
             return [*command("yak-zk"), *own, *self.options.zk]
         start = [*command("yak-broker"), "--id", str(member), "--zk", self.zk]
@@ -292,7 +307,7 @@ class LocalCluster:
     def _let_go(self) -> None:
         for process in self.all_processes:
             process.close()
-        for reserved in self._reserved.values():
+        for reserved in (*self._reserved.values(), *self._pages.values()):
             reserved.close()
         if self.doors is not None:
             self.doors.close()
@@ -358,3 +373,7 @@ def brokers_in(data_dir: Path) -> list[int]:
         if number.isdecimal():
             found.append(int(number))
     return sorted(found)
+
+
+def _from_here(address: Address) -> Address:
+    return Address(HOST, address.port) if address.host == EVERYWHERE else address

@@ -42,15 +42,15 @@ class Reserved:
         self.address = address
 
     @classmethod
-    def take(cls, host: str, port: int) -> Reserved:
-        """Raises Fatal where somebody has it."""
+    def take(cls, host: str, port: int, instead: str = "--ports any") -> Reserved:
+        """instead: the option that takes free ones.  Raises Fatal where somebody has it."""
         sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             sock.bind((host, port))
         except OSError as e:
             sock.close()
-            raise Fatal(_refusal(host, port, e)) from e
+            raise Fatal(_refusal(host, port, e, instead)) from e
         return cls(sock, Address(host, sock.getsockname()[1]))
 
     def give(self) -> None:
@@ -62,14 +62,15 @@ class Reserved:
         self._socket.close()
 
 
-def _refusal(host: str, port: int, error: OSError) -> str:
+def _refusal(host: str, port: int, error: OSError, instead: str) -> str:
     if error.errno != errno.EADDRINUSE:
-        return f"port {port} of {host} cannot be used: {error.strerror}; choose with --ports"
+        option = instead.partition(" ")[0]
+        return f"port {port} of {host} cannot be used: {error.strerror}; choose with {option}"
     who = holder(port)
     return (
         f"port {port} is in use{f' by {who}' if who else ', by a process that cannot be seen'}; "
         "stop that one (`yak down` in its directory, if it is a cluster of yak's), or choose "
-        "other ports: `--ports any` takes free ones"
+        f"other ports: `{instead}` takes free ones"
     )
 
 

@@ -96,9 +96,9 @@ class Process:
         """Read what it said; False once it has ended, or shut its stdout."""
         part = os.read(self.stdout, 4096)
         self._said += part
-        line = self._said.partition(b"\n")[0]
-        if b"\n" in self._said and line.startswith(_LISTENING):
-            self.address = line[len(_LISTENING) :].decode()
+        for line in self._said.split(b"\n")[:-1]:  # where it tells metrics may stand before
+            if line.startswith(_LISTENING):
+                self.address = line[len(_LISTENING) :].decode()
         return bool(part)
 
     @property

@@ -8,8 +8,9 @@ from typing import Any
 import click
 import pytest
 
+from yak.commands.chosen_ports import chosen_ports
 from yak.commands.options import PortsType
-from yak.commands.up import _ids, _ports
+from yak.commands.up import _ids
 from yak.local.cluster import Ports
 
 
@@ -47,16 +48,22 @@ def test_those_that_are_left_out_are_named(
 )
 def test_where_they_listen(given: str | None, ports: Ports) -> None:
     parsed = None if given is None else PortsType().convert(given, None, None)
-    assert _ports(parsed, [1, 3]) == ports
+    assert chosen_ports(parsed, [1, 3]) == ports
 
 
 @pytest.mark.parametrize("given", ["1,2", "1,2,3,4", "65534"])
 def test_too_few_too_many_too_high(given: str) -> None:
     with pytest.raises(click.UsageError, match="need 3 ports"):
-        _ports(PortsType().convert(given, None, None), [1, 3])
+        chosen_ports(PortsType().convert(given, None, None), [1, 3])
 
 
 @pytest.mark.parametrize("given", ["", "x", "1,", "-1", "65536", "any,1"])
 def test_what_is_no_port(given: Any) -> None:
     with pytest.raises(click.BadParameter, match="say any"):
         PortsType().convert(given, None, None)
+
+
+def test_pages_of_metrics_stand_in_a_row() -> None:
+    assert chosen_ports([0], [1, 2], metrics=9308).metrics == 9308
+    with pytest.raises(click.UsageError, match="65535"):
+        chosen_ports([0], [1, 2], metrics=65534)
