@@ -44,7 +44,7 @@ from yak.config import DEFAULT_BOOTSTRAP
 from yak.errors import RetriableError, YakError
 from yak.model import TopicPartition, parse_address, parse_addresses
 from yak.net.cluster import Cluster, OnWaiting
-from yak.net.loop_thread import LoopThread
+from yak.net.loop_thread import LoopThread, told_by
 from yak.net.reports import ClusterReport, ask_one, order, survey, together
 
 #: How long the leader is waited for where another broker's word will do, in seconds.
@@ -402,6 +402,7 @@ def _or_unset(name: str | None) -> str | msgspec.UnsetType:
     return UNSET if name is None else name
 
 
+@told_by(AsyncAdmin)
 class Admin:
     """`AsyncAdmin` for code that awaits nothing."""
 

@@ -50,7 +50,7 @@ from yak.core.serializers import Deserializers
 from yak.errors import YakError
 from yak.model import Record, TopicPartition
 from yak.net.consumer_options import Callbacks, ConsumerOptions, Settings, parse_options
-from yak.net.loop_thread import LoopThread
+from yak.net.loop_thread import LoopThread, told_by
 from yak.net.places import milliseconds
 from yak.net.reading import Reading
 
@@ -168,10 +168,10 @@ class _Words:
 
 
 class AsyncConsumer(_Words):
-    """See the module's text.  Made, used and closed on one event loop, by one task at a time.
+    """As Consumer, awaited, with the same options.
 
-    Use it in `async with`, or `await start()` and `await close()`.  Callbacks are plain functions
-    or coroutine functions.
+    Made, used and closed on one event loop, by one task at a time.  Use it in `async with`, or
+    `await start()` and `await close()`.  Callbacks are plain functions or coroutine functions.
     """
 
     def __init__(self, *topics: str, **options: Unpack[ConsumerOptions]) -> None:
@@ -329,10 +329,25 @@ class AsyncConsumer(_Words):
             self._inbox.noted(notice)
 
 
+@told_by(AsyncConsumer)
 class Consumer(_Words):
-    """See the module's text.  Used by one thread at a time; `close` it, or use it in `with`.
+    """Records in, acknowledgements out.  `close` it, or use it in `with`; one thread at a time.
 
-    Callbacks are plain functions.
+    bootstrap: HOST:PORT,… of brokers.  group: shares the partitions, and remembers.
+    start: "beginning", "end" (the default), "stored", "error", an offset, -N (the last N records),
+    a datetime, or {(topic, partition): offset}; in a group, only where it never acknowledged.
+    on_gap: "beginning", "end" or "error", where what it wants was trimmed away.
+    partitions: only these numbers; not in a group.  read_from: "any", "leader", a broker's id.
+    commit: "after" (asking for the next acknowledges) or "manual" (`ack` does).
+    on_assigned, on_revoked, on_lost: plain functions, called with [(topic, partition)] by `poll`.
+    value_deserializer, key_deserializer: "json", "str", "bytes", or a function of the bytes.
+    max_records: the most that a `poll` returns (500).  session_ms: silence after which the group
+    takes this member for gone (10,000).  client: its name in lists and logs.
+    max_bytes: of one fetch (1 MiB).  wait_ms: how long a broker holds one (500).
+    metadata_max_age_ms: how soon new partitions are found (5,000).  verify: checksums, too.
+    on_waiting: told each second why nothing can come.
+
+    Raises ValueError for an option that makes no sense, YakError where it cannot begin.
     """
 
     def __init__(self, *topics: str, **options: Unpack[ConsumerOptions]) -> None:

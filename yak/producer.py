@@ -45,7 +45,7 @@ from yak.core.serializers import Serializer, Serializers, check_form
 from yak.errors import UndeliveredError, YakError
 from yak.model import Headers, RecordMetadata, parse_addresses
 from yak.net.cluster import Cluster, OnWaiting
-from yak.net.loop_thread import LoopThread
+from yak.net.loop_thread import LoopThread, told_by
 from yak.net.receipts import AsyncSent, AsyncSentMany, Sent, SentMany, until_done
 from yak.net.sender import Sender, SendingRules, Statistics
 
@@ -131,7 +131,7 @@ class Settings:
 
 
 class AsyncProducer:
-    """See the module's text.  Made, used and closed on one event loop.
+    """As Producer, awaited, with the same options.  Made, used and closed on one event loop.
 
     `await send(…)` returns a receipt once the record is queued; `await sent.result()` says where
     it is.
@@ -437,8 +437,24 @@ class AsyncProducer:
         raise UndeliveredError(f"{count} records were not acknowledged{more}: {why}", records)
 
 
+@told_by(AsyncProducer)
 class Producer:
-    """See the module's text.  Any thread may use it; `close` it, or use it in `with`."""
+    """Records out, sent again until acknowledged.  `close` it, or use it in `with`; any thread may.
+
+    bootstrap: HOST:PORT,… of brokers.  client: its name in lists and logs.
+    acks: "all" (every in-sync broker has it), 1 (the leader), 0 (nobody says).
+    idempotent: each record is stored once, whatever is sent again; on with acks "all".
+    linger_ms: how long a batch that is not full waits (0).  batch_bytes, batch_records: when it
+    is full (256 KiB, 10,000).  buffer_bytes: what may wait for its outcome (64 MiB).
+    max_block_ms: how long `send` waits for room, or for a topic (60,000).
+    delivery_timeout: seconds after which a record that is not acknowledged fails (120).
+    partitioner: (the key's bytes, how many partitions) -> partition, for records with a key.
+    value_serializer, key_serializer: "json", "str", "bytes", or a function to JSON or bytes.
+    metadata_max_age_ms: how soon it knows of new partitions (5,000).
+    on_waiting: told each second why nobody acknowledges.
+
+    Raises ValueError for an option that makes no sense.
+    """
 
     def __init__(self, **options: Unpack[ProducerOptions]) -> None:
         Settings(**options)  # a bad option is an error before there is a thread

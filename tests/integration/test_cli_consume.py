@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import signal
 import socket
 import subprocess
@@ -184,6 +186,22 @@ def test_ctrl_c_acknowledges_leaves_and_exits_0(shared: Cluster, leader: Wire, f
     assert "Traceback" not in process.stderr()
     assert acked(leader, filled) == [10]
     assert leader.ok("group", group=filled)["members"] == []
+
+
+def test_on_a_terminal_the_prompt_is_not_behind_ctrl_c(shared: Cluster, filled: str) -> None:
+    outer, inner = pty.openpty()
+    argv = [command("yak-consume"), filled, "-b", shared.bootstrap(), "-o", "9"]
+    process = subprocess.Popen(argv, stdin=inner, stdout=inner, stderr=inner, env=environment())
+    os.close(inner)
+    try:
+        assert os.read(outer, 100) == b"9\r\n"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
+        assert os.read(outer, 100) == b"\r\n"
+    finally:
+        process.kill()
+        process.wait()
+        os.close(outer)
 
 
 def test_a_broken_pipe_is_quiet(shared: Cluster, leader: Wire, topic: str) -> None:

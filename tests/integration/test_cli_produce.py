@@ -243,6 +243,7 @@ def test_nobody_answers() -> None:
     )
     assert ended.returncode == 1
     assert b"127.0.0.1:1" in ended.stderr
+    assert b"`yak doctor` looks where the cause is" in ended.stderr
     assert b"Traceback" not in ended.stderr
 
 

@@ -139,6 +139,8 @@ class Drain:
                 begun = [f"{t}[{n}]@{offset}" for (t, n), offset in consumer.positions.items()]
                 click.echo(f"starts at {listed(begun) or 'nothing yet'}", err=True)
             self._print(consumer, bootstrap)
+        if self._interrupts.asked and sys.stderr.isatty():
+            click.echo(err=True)  # the shell's prompt is not behind the terminal's ^C
         expected = self._until.expected
         if expected is not None and self.printed < expected:
             return say(f"{self.printed} records came from {bootstrap}, {expected} were expected", 1)

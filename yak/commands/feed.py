@@ -135,8 +135,10 @@ class Feed:
         except Interrupted:
             if prompts:
                 click.echo(err=True)
-        except (Fatal, YakError) as e:
+        except Fatal as e:
             error = str(e)
+        except YakError as e:
+            error = f"{e} ({e.hint})" if e.hint else str(e)
         except OSError as e:
             error = f"cannot read {file or 'standard input'}: {e.strerror}"
         try:

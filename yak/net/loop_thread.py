@@ -5,6 +5,8 @@
 * `call` runs a coroutine there and waits for it here.  Interrupted (Ctrl-C) or timed out, it
   cancels the coroutine and lets the interruption go on; the loop stays usable, so that a `close`
   in an `except KeyboardInterrupt` works.
+* What a twin's docstring says of its arguments and errors is told by `help` of ours, too
+  (`told_by`); in the source it stands once.
 * After a fork the child has the object and no thread: every `call` then says so at once.
 
 It knows nothing of what runs on it.
@@ -16,12 +18,13 @@ import asyncio
 import concurrent.futures
 import contextlib
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from yak.errors import YakError
 
 T = TypeVar("T")
+C = TypeVar("C", bound=type)
 
 #: How long the loop may take to end what still runs on it, in seconds.
 _STOP_S = 5.0
@@ -92,3 +95,18 @@ class LoopThread:
             self.loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
             self.loop.run_until_complete(self.loop.shutdown_asyncgens())
             self.loop.close()
+
+
+def told_by(twin: type) -> Callable[[C], C]:
+    """A class decorator: a docstring that says "as Async…" is followed by the twin's, or is it."""
+
+    def decorate(cls: C) -> C:
+        for name, method in vars(cls).items():
+            own = getattr(method, "__doc__", None) or ""
+            theirs = getattr(getattr(twin, name, None), "__doc__", None)
+            if theirs and callable(method) and f"as {twin.__name__}".lower() in own.lower():
+                is_pointer = own.startswith("As ")
+                method.__doc__ = theirs if is_pointer else f"{own}\n\n        {theirs}"
+        return cls
+
+    return decorate
