@@ -34,6 +34,23 @@ def test_send_returns_where_the_record_went(shared: Cluster, leader: Wire, topic
     assert stored(leader, topic) == [{"id": number} for number in range(5)]
 
 
+def test_a_receipt_can_be_looked_at(shared: Cluster, name: str) -> None:
+    with yak.Admin(bootstrap=shared.bootstrap()) as admin:
+        admin.create_topic(name, partitions=1, config={"max_batch_bytes": 2048})
+    with yak.Producer(bootstrap=shared.bootstrap(), linger_ms=60_000) as producer:
+        one, many = producer.send(name, 1), producer.send_many(name, [2, 3])
+        assert repr(one) == "<Sent: on its way>"
+        assert repr(many) == "<SentMany: 2 records, on their way>"
+        producer.flush()
+        assert repr(one) == f"<Sent: {name}[0]@0>"
+        assert repr(many) == "<SentMany: 2 records, acknowledged>"
+        large, larger = producer.send(name, "x" * 5000), producer.send_many(name, ["x" * 6000])
+        with pytest.raises(yak.UndeliveredError):
+            producer.flush()
+        assert repr(large).startswith("<Sent: lost: ")
+        assert repr(larger) == "<SentMany: 1 records, 1 lost>"
+
+
 def test_everything_that_json_can_say(shared: Cluster, leader: Wire, topic: str) -> None:
     values = ["text", 17, 2.5, None, True, [1, [2]], {"a": {"b": "grüß"}}, ""]
     with yak.Producer(bootstrap=shared.bootstrap()) as producer:

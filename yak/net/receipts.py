@@ -35,6 +35,17 @@ class _One(msgspec.Struct, frozen=True, eq=False):
         """Whether the outcome is known."""
         return self._batch.done
 
+    def __repr__(self) -> str:
+        """`<Sent: orders[1]@42>`, `<Sent: on its way>`, `<Sent: lost: …>`"""
+        word = "on its way"
+        if self.done() and self._batch.error is not None:
+            word = f"lost: {self._batch.error}"
+        elif self.done():
+            place = _outcome(self._batch, self._index)
+            at = "" if place.offset is None else f"@{place.offset}"
+            word = f"{place.topic}[{place.partition}]{at}"
+        return f"<{type(self).__name__}: {word}>"
+
 
 class Sent(_One, frozen=True, eq=False):
     """The receipt of one record: where it is, once that is known."""
@@ -116,6 +127,12 @@ class _Several:
             if batch.error is not None
             for place in places
         )
+
+    def __repr__(self) -> str:
+        """`<SentMany: 10 records, on their way>`, or acknowledged, or how many of them are lost."""
+        lost = len(self.failed())
+        word = f"{lost} lost" if lost else "acknowledged" if self.done() else "on their way"
+        return f"<{type(self).__name__}: {self.count} records, {word}>"
 
     def _check(self) -> None:
         for batch, _, _ in self._pieces:
