@@ -241,9 +241,10 @@ def _ids(data_dir: Path, brokers: int | None) -> list[int]:
     ids = list(range(1, brokers + 1))
     rest = [str(one) for one in there if one not in ids]
     if rest:
+        them = f"broker{'s' if rest[1:] else ''} {listed(rest)}"
         _say(
-            f"note: {data_dir} has broker {listed(rest)} as well, not started by -n {brokers}; "
-            "what only they have is missing until they are"
+            f"note: {data_dir} has {them} as well, not started by -n {brokers}; what only they "
+            "have is missing until they are"
         )
     return ids
 

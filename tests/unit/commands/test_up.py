@@ -33,7 +33,9 @@ def test_those_that_are_left_out_are_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert _ids(make(tmp_path, 1, 2, 3), 2) == [1, 2]
-    assert "broker 3 as well" in capsys.readouterr().out
+    assert "has broker 3 as well" in capsys.readouterr().out
+    assert _ids(tmp_path, 1) == [1]
+    assert "has brokers 2 and 3 as well" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
