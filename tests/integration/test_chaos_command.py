@@ -261,7 +261,7 @@ def test_one_broker_in_front_and_down_ends_it(tmp_path: Path, begin: Begin) -> N
     env = environment(YAK_BROKER_MAX_CONNECTIONS="77")
     up = Process("up", ["yak", "up", "-n", "1", "--ports", "any"], tmp_path, env=env)
     try:
-        wait_until(lambda: "Ctrl-C" in up.stdout(), up.report)
+        wait_until(lambda: "SIGTERM to this process" in up.stdout(), up.report)
         alone = yak(tmp_path, "chaos", "kill-leader", code=1)
         assert "`yak chaos kill 1` kills it all the same" in alone
         doors = yak(tmp_path, "chaos", "cut", "1", "zk", code=1)
