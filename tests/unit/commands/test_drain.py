@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+import os
+import sys
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace, TracebackType
 from typing import Any, ClassVar
 
@@ -134,14 +136,16 @@ class _Out(io.BytesIO):
 
 
 @pytest.fixture
-def out(monkeypatch: pytest.MonkeyPatch) -> _Out:
+def out(monkeypatch: pytest.MonkeyPatch) -> Iterator[_Out]:
     monkeypatch.setattr(drain_module, "Consumer", _Consumer)
     monkeypatch.setattr(drain_module, "Admin", _Admin)
     monkeypatch.setattr(_Consumer, "batches", [["a", "b"], ["c", "d", "e"]])
     stream = _Out()
-    stdout = SimpleNamespace(buffer=stream)
-    monkeypatch.setattr(drain_module, "sys", SimpleNamespace(stdout=stdout))
-    return stream
+    reader, writer = os.pipe()
+    with open(reader, "rb"), open(writer, "wb") as pipe:  # noqa: PTH123 -- they have no paths
+        stdout = SimpleNamespace(buffer=stream, fileno=pipe.fileno)
+        monkeypatch.setattr(drain_module, "sys", SimpleNamespace(stdout=stdout, stderr=sys.stderr))
+        yield stream
 
 
 def _run(
