@@ -223,7 +223,8 @@ class Sketch:
     """Takes one picture after the other.
 
     zk_named: the user named yak-zk's address, so that its silence is worth a word; it is, too,
-    once it has answered.  home: the data directory of the cluster, where it is known and here.
+    once it has answered, and in a cluster of `yak up`, whose yak.json names it.  home: the data
+    directory of that one.
     """
 
     def __init__(
@@ -231,7 +232,7 @@ class Sketch:
     ) -> None:
         self._admin = admin
         self._zk = zk
-        self._zk_known = zk_named
+        self._zk_known = zk_named or home is not None
         self._home = home
 
     async def take(self) -> Picture:

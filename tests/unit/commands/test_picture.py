@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -104,6 +105,14 @@ def test_yak_zk_s_silence_is_worth_a_word_where_it_was_named(*, zk_named: bool) 
     other = take(_Admin(coordinator=a_coordinator(cluster="x")), zk_named=zk_named)
     assert other.coordinator is None
     assert ("another cluster" in other.zk_error) == zk_named
+
+
+def test_yak_zk_s_silence_is_worth_a_word_in_a_cluster_of_yak_up(tmp_path: Path) -> None:
+    admin = _Admin(coordinator=RetriableError("refused"))
+    sketch = Sketch(admin, "zk:1", zk_named=False, home=tmp_path)  # type: ignore[arg-type] # a double
+    picture = asyncio.run(sketch.take())
+    assert picture.zk_error == "refused"
+    assert "nobody can be elected: refused" in picture.health().sentence
 
 
 def test_yak_zk_s_silence_is_worth_a_word_once_it_has_answered() -> None:
