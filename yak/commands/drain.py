@@ -22,7 +22,7 @@ import contextlib
 import select
 import sys
 import time
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple
 
 import click
 
@@ -69,6 +69,13 @@ class Until(NamedTuple):
         if self.records is None and not self.end:
             return self.expected
         return self.records
+
+
+def _write_all(out: BinaryIO, text: bytes) -> None:
+    """All of it, also where stdout is unbuffered (PYTHONUNBUFFERED) and a write may be short."""
+    rest = memoryview(text)
+    while rest:
+        rest = rest[out.write(rest) or 0 :]
 
 
 class _Reader:
@@ -186,7 +193,7 @@ class Drain:
             room = _AT_ONCE if most is None else min(_AT_ONCE, most - self.printed)
             records = consumer.poll(timeout=_LOOK_S, max_records=room)
             if records:
-                out.write(b"".join([show(record) for record in records]))
+                _write_all(out, b"".join([show(record) for record in records]))
                 out.flush()
                 self.printed += len(records)
                 heard = time.monotonic()

@@ -200,6 +200,13 @@ def test_when_it_ends(until: Until, printed: str, code: int, out: _Out) -> None:
         assert sum(_Consumer.made.asked[:1]) <= until.most
 
 
+def test_a_short_write_is_gone_on_with(out: _Out, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a pipe without a buffer before it."""
+    monkeypatch.setattr(out, "write", lambda data: io.BytesIO.write(out, bytes(data)[:3]))
+    assert _run(Until(end=True)) == 0
+    assert out.flushed.decode().split() == list("abcde")
+
+
 def test_too_few_is_said(out: _Out, capsys: pytest.CaptureFixture[str]) -> None:
     assert _run(Until(expected=6, end=True)) == 1
     assert capsys.readouterr().err == "error: 5 records came from b:1, 6 were expected\n"
