@@ -204,42 +204,38 @@ def test_on_a_terminal_the_prompt_is_not_behind_ctrl_c(shared: Cluster, filled: 
         os.close(outer)
 
 
+def leave_after(lines: int, *argv: str) -> int:
+    """Read so many lines of yak-consume's, 0, 1, …, and leave: its exit code.  It says nothing."""
+    with subprocess.Popen(
+        [command("yak-consume"), *argv],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(),
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        try:
+            for n in range(lines):
+                assert process.stdout.readline() == b"%d\n" % n
+            assert process.poll() is None, "it has more, or waits for it"
+            process.stdout.close()
+            code = process.wait(20)
+        finally:
+            process.kill()
+        assert process.stderr.read() == b""
+    return code
+
+
 def test_a_broken_pipe_is_quiet(shared: Cluster, leader: Wire, topic: str) -> None:
     """yak-consume TOPIC | head -1."""
     for first in range(0, 50_000, 5000):
         leader.produce(topic, 0, range(first, first + 5000))
-    argv = [command("yak-consume"), topic, "-b", shared.bootstrap(), "--from-beginning"]
-    with subprocess.Popen(
-        argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()
-    ) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        try:
-            assert process.stdout.readline() == b"0\n"
-            process.stdout.close()
-            process.wait(20)
-        finally:
-            process.kill()
-        assert process.stderr.read() == b""
+    assert leave_after(1, topic, "-b", shared.bootstrap(), "--from-beginning") == 0
 
 
 def test_a_reader_who_leaves_is_noticed_while_nothing_comes(shared: Cluster, filled: str) -> None:
     """yak-consume TOPIC | head -1, of a topic that fits into the pipe."""
-    argv = [command("yak-consume"), filled, "-b", shared.bootstrap(), "-o", "0"]
-    with subprocess.Popen(
-        argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()
-    ) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        try:
-            for n in range(10):
-                assert process.stdout.readline() == b"%d\n" % n
-            assert process.poll() is None, "it waits for more"
-            process.stdout.close()
-            assert process.wait(20) == 0
-        finally:
-            process.kill()
-        assert process.stderr.read() == b""
+    assert leave_after(10, filled, "-b", shared.bootstrap(), "-o", "0") == 0
 
 
 def test_without_stdout_it_is_as_if_nobody_read_it(shared: Cluster, filled: str) -> None:
