@@ -9,6 +9,7 @@ import pytest
 from bench.contest import Plan, run
 from bench.job import WORKLOADS
 from bench.meter import cpu_seconds, machine_seconds, memory_mib
+from bench.steady import hold
 from tests.support.process import wait_until
 
 
@@ -41,3 +42,11 @@ def test_cpu_and_memory_of_this_very_process_are_seen() -> None:
     wait_until(work, "CPU was used")
     assert memory_mib(os.getpid()) > 10
     assert cpu_seconds(2**22 + 1) == 0
+
+
+def test_a_cluster_under_full_load_is_watched() -> None:
+    found = hold(minutes=0.05)
+    assert found["records_in"] > 1000
+    assert found["records_out"] > 1000
+    assert found["timed"]["records"] == 150
+    assert [one for one in found["alarms"] if one["event"] != "isr_changed"] == []

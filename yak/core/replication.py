@@ -29,7 +29,9 @@ nor apply (node.py).
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
+from typing import Final
 
 from yak import messages as m
 from yak.config import Settings
@@ -40,6 +42,10 @@ from yak.errors import Refused
 
 #: After a refused proposal the leader waits this long before the next.
 PROPOSE_AGAIN_S = 0.2
+#: A follower's lag is known to this, in seconds.
+MARK_S: Final = 0.1
+#: Marks of one follower that it has not reached: ten seconds of lag; then no more are made.
+MAX_MARKS: Final = 100
 
 
 @dataclass(slots=True)
@@ -65,13 +71,15 @@ class Progress:
     matched: int = 0
     #: When it last sent an agreed `replicate`.
     heard: float = float("-inf")
-    #: When it last had all that the leader had, on this connection or on one before.
+    #: It has all that the leader had then, on this connection or on one before.
     caught_up: float = float("-inf")
     #: It had to leave the ISR, and has not caught up since.  In an idle log it would hold enough
     #: to come back at once, silent as it is.
     lagging: bool = False
-    #: The leader's log end when it was last heard.
-    seen_end: int = 0
+    #: (the leader's log end, when that was), which it has not reached yet; ascending.  Empty: it
+    #: had everything when it was last heard.  Under full load a follower never does, and yet is
+    #: no further behind than the time that one answer takes.
+    marks: deque[tuple[int, float]] = field(default_factory=deque)
     #: The commit index that this connection was told.
     told: int = 0
     poll: _Poll | None = None
@@ -231,12 +239,22 @@ class Leader:
                 f"{self.log.next}",
             )
         p.matched = request.from_ - 1
-        if request.from_ >= self.log.next:
-            p.caught_up, p.lagging = now, False
-        elif request.from_ >= p.seen_end:
-            p.caught_up, p.lagging = max(p.caught_up, p.heard), False
-        p.heard, p.seen_end = now, self.log.next
+        p.heard = now
+        self._measure_lag(p, request.from_, now)
         p.poll = _Poll(request.id, request.from_, request.max_bytes, now + request.wait_ms / 1000)
+
+    def _measure_lag(self, p: Progress, next_: int, now: float) -> None:
+        """It has everything below `next_`: since when has it had all that was there?"""
+        if next_ >= self.log.next:
+            p.caught_up = now
+            p.marks.clear()
+        else:
+            while p.marks and p.marks[0][0] <= next_:
+                p.caught_up = max(p.caught_up, p.marks.popleft()[1])
+            if not p.marks or (len(p.marks) < MAX_MARKS and now - p.marks[-1][1] >= MARK_S):
+                p.marks.append((self.log.next, now))
+        if p.caught_up >= now - self.settings.replica_lag_ms / 1000:
+            p.lagging = False
 
     def copy(self, conn: int, request: m.Copy, now: float) -> None:
         """A follower that needs a full copy asks for its next piece."""
@@ -265,7 +283,7 @@ class Leader:
         if poll is None:
             return
         if poll.first < self.log.next:
-            if poll.first >= p.seen_end:
+            if not p.marks:
                 p.caught_up = now  # until this very moment it had everything
         elif self.shown > p.told or now >= poll.deadline:
             p.caught_up = now

@@ -70,6 +70,48 @@ def test_a_silent_follower_that_holds_everything_comes_back_only_when_it_is_hear
     assert proposed(book) == [[1, 2, 3]]
 
 
+def loaded(
+    book: Playbook, ends: list[int], seconds: float, behind_s: float, slow: Peer, other: Peer
+) -> set[str]:
+    """The log grows all the while, and `slow` always has what there was so long ago, never all.
+
+    ends: where the log ended, after each step so far.  The ISRs that were proposed."""
+    step_s = 0.1
+    came: set[str] = set()
+    for _ in range(round(seconds / step_s)):
+        end = book.node.log.next
+        book.ask(m.CreateTopic(id=end, topic=f"t{end}"))
+        came |= {str(isr) for isr in proposed(book)}
+        ends.append(book.node.log.next - 1)
+        other.holds()
+        slow.holds(ends[max(0, len(ends) - 1 - round(behind_s / step_s))])
+        came |= {str(isr) for isr in proposed(book)}
+        book.wait(step_s)
+        came |= {str(isr) for isr in proposed(book)}
+    return came
+
+
+@pytest.mark.parametrize("behind_s", [0.1, 0.3, 1.0])
+def test_who_never_has_everything_stays_while_it_is_not_far_behind(behind_s: float) -> None:
+    """Under full load there is always more: what counts is how long it takes to come."""
+    book, two, three = Playbook.of_three()
+    assert loaded(book, [], 4 * LAG_S, behind_s, two, three) == set()
+    (entry,) = [one for one in book.node.status(book.now).followers if one.id == 2]
+    assert behind_s * 1000 <= entry.lag_ms <= behind_s * 1000 + 350
+
+
+def test_who_is_further_behind_leaves_and_comes_back_when_it_is_not() -> None:
+    book, two, three = Playbook.of_three()
+    ends: list[int] = []
+    assert loaded(book, ends, 3 * LAG_S, LAG_S + 0.5, two, three) == {"[1, 3]"}
+    book.tell(e.ViewChanged(a_view(isr=[1, 3], version=13)))
+    assert loaded(book, ends, 3 * LAG_S, LAG_S + 0.5, two, three) == set()
+    book.ask(m.CreateTopic(id=book.node.log.next, topic="last"))
+    three.holds()
+    two.holds()
+    assert proposed(book) == [[1, 2, 3]]
+
+
 def test_a_follower_that_follows_anew_is_not_left_waiting_on_its_older_connection() -> None:
     book, two, _ = Playbook.of_three()
     older = two.conn
