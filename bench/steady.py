@@ -1,8 +1,9 @@
 """`python -m bench.steady`: full load for an hour, in which nobody may be taken for dead.
 
-Two producers that send all they can, one into twelve partitions and one into one, two consumers that read what they send (from the leader and from whoever
-has it), and a record at a time beside them whose acknowledgements are timed.  Retention keeps the
-disk bounded: segments go, checkpoints and log cuts come all the time.
+Two producers that send all they can, one into twelve partitions and one into one, two consumers
+that read what they send (from whoever has it, and from the leader), and a record at a time beside
+them whose acknowledgements are timed.  Retention keeps the disk bounded: segments go, checkpoints
+and log cuts come all the time.
 
 Everything is in order here, so a session that ends, an election after the first, a broker that
 leaves the ISR, a leader that resigns is a false alarm: each is shown, and the exit status is 1.
