@@ -314,8 +314,12 @@ class Broker:
 
     def _time_has_come(self) -> None:
         """A turn at once: by way of `_tell` an idle broker's loop would go round twice."""
-        self._inbox.append(e.Tick())
-        if not self._turn_due:
+        if self._turn_due:
+            return
+        if self.node.next_deadline() > time.monotonic():  # it was put off since
+            self._set_deadline()
+        else:
+            self._inbox.append(e.Tick())
             self._turn()
 
     def _begin_sync(self) -> None:

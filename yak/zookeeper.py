@@ -51,8 +51,6 @@ from yak.storage.data_dir import DataDir, check_json, write_json_durably
 from yak.storage.disk import OsDisk
 from yak.storage.story import Story, StoryHandler
 
-#: Time passes for the core this often at least, in seconds.
-TICK_S: Final = 0.1
 #: How long connections may take to end when the process stops.
 GRACE_S: Final = 1.0
 #: A probe connects and waits for an answer this long each; it is asked so many times, so far
@@ -227,12 +225,12 @@ class _Shell:
         self._tell("stopped", reason="asked to")
 
     def _tick_later(self) -> None:
-        """Let the core feel time pass, several times in each of its windows.
+        """Let the core feel time pass.
 
         By a timer: a task that waits with a time-out is most of what an idle yak-zk would do.
         """
-        pause = min(TICK_S, self._core.window / 4)
-        asyncio.get_running_loop().call_later(pause, self._tick)
+        now = time.monotonic()
+        asyncio.get_running_loop().call_later(self._core.next_deadline(now) - now, self._tick)
 
     def _tick(self) -> None:
         if not self._stop.is_set():

@@ -21,7 +21,7 @@ from yak.core.document import Document
 from yak.core.events import HangUp, Reply, Tell
 from yak.model import Now
 from yak.storage.data_dir import write_json_durably
-from yak.zookeeper import PROBE_ATTEMPTS, PROBE_PAUSE_S, PROBE_S, TICK_S
+from yak.zookeeper import PROBE_ATTEMPTS, PROBE_PAUSE_S, PROBE_S
 
 if TYPE_CHECKING:
     from tests.sim.world import World
@@ -87,7 +87,8 @@ class SimZk(Server):
 
     def _tick(self) -> None:
         self._do(self.core.tick(self._now()))
-        self.after(min(TICK_S, self.core.window / 4), self._tick)
+        now = self.scheduler.monotonic()
+        self.after(self.core.next_deadline(now) - now, self._tick)
 
     def die(self) -> None:
         self.world.net.killed(self)

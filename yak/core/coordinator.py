@@ -28,7 +28,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from msgspec import UNSET
 from msgspec.structs import replace
@@ -45,6 +45,11 @@ from yak.core.orders import Order, check_plan, elect
 from yak.errors import Refused
 from yak.model import Address, Now
 from yak.protocol import error_answer
+
+#: While nobody leads, or somebody is presumed alive, time passes this often at least, in seconds.
+TICK_S: Final = 0.1
+#: A clock's least step that counts: a session is over once it is *longer* than session_ms.
+_MOMENT_S: Final = 0.001
 
 
 @dataclass(slots=True)
@@ -297,8 +302,18 @@ class Coordinator:
         self._end(broker, proof)
         return [*said, *self._settle(now, said=[Tell("died", {"broker": broker, "reason": proof})])]
 
+    def next_deadline(self, now: float) -> float:
+        """When to call `tick` next, at the latest: several times in every `window`.
+
+        Sooner where an election may wait for it, or a session ends.
+        """
+        waits = self.document.leader is None or self._presumed
+        latest = now + min(self.window / 4, TICK_S if waits else float("inf"))
+        ends = (s.seen + self._session_s + _MOMENT_S for s in self.sessions.values())
+        return min([latest, *(end for end in ends if end > now)])
+
     def tick(self, now: Now) -> list[Effect]:
-        """Time passes: called several times in every `window`."""
+        """Time passes; see `next_deadline`."""
         effects: list[Effect] = [*self._wake(now.mono)]
         if now.mono >= self._grace_until:
             self._presumed.clear()

@@ -47,8 +47,11 @@ PROTOCOL_VERSION: Final = 1
 #: Operations that one turn applies, so that a long replay does not hold up heartbeats: each may
 #: need a directory and a file of its own, which can take a third of a millisecond.
 APPLY_AT_ONCE: Final = 500
-#: What depends on silence is looked at this often, at least.
+#: What depends on silence is looked at this often, at most and at least: in a turn that something
+#: else asked for, so that an idle leader, which hears from yak-zk and its followers anyway, need
+#: not wake for it.
 BEAT_S: Final = 0.1
+LATEST_BEAT_S: Final = 0.25
 #: A stopping leader waits this long for what its clients wait for.
 STOP_GRACE_S: Final = 5.0
 #: Refusals that speak of this broker only, and need no lease.
@@ -207,7 +210,8 @@ class Node:
         leads = self._desk is not None or isinstance(self.role, Leader)
         looks = leads or bool(self._damage.reason) or self._resigning is not None
         if looks or deadline < float("inf"):
-            deadline = min(deadline, self._next_beat)  # an idle follower has nothing to look after
+            late = self._next_beat + LATEST_BEAT_S - BEAT_S
+            deadline = min(deadline, late)  # an idle follower has nothing to look after
         if self.role is not None:
             deadline = min(deadline, self.role.next_deadline())
         if self._desk:
@@ -215,7 +219,7 @@ class Node:
         return deadline
 
     def _beat(self, now: Now) -> None:
-        """What depends on silence; a tenth of a second sooner or later does not matter."""
+        """What depends on silence; a quarter of a second sooner or later does not matter."""
         self._next_beat = now.mono + BEAT_S
         if self._desk:
             self._desk.tick(now)
