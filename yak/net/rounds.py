@@ -11,7 +11,8 @@ and sent to followers together: smaller rounds would cost everybody more.
 
 * Work is counted by what reading a request costs (`work`), and what it costs in time is measured:
   from one round to the next, with all that came of it.  A round is as much work as took ROUND_S
-  lately, and never more than ROUND.
+  lately, and never more than ROUND.  Where that is less than SHARE, it is each one's share, too: a
+  request may cost a thousand times what reading it does (the next member of a group of thousands).
 * Whoever sends what is refused waits before his next frame is looked at (`pause_s`), the longer
   the more of them there are: a flood of such frames costs the others little, and a developer who
   tries things out does not notice it.
@@ -96,6 +97,9 @@ class Rounds:
         #: Work that was taken in this round, and when it began.
         self._taken = 0
         self._began = 0.0
+        #: Work of past rounds that was not much enough to be measured, and how long it took.
+        self._small = 0
+        self._small_s = 0.0
         #: What one unit of work took lately, in seconds, and how much a round is therefore.
         self._price_s = ROUND_S / ROUND
         self._most = ROUND
@@ -103,7 +107,12 @@ class Rounds:
     @property
     def at_once(self) -> int:
         """How much of what has just arrived may be taken before its turn."""
-        return SHARE if self._waiting else max(SHARE, self._most - self._taken)
+        return self.share if self._waiting else max(self.share, self._most - self._taken)
+
+    @property
+    def share(self) -> int:
+        """How much of one connection's is taken in its turn."""
+        return min(SHARE, self._most)
 
     @property
     def largest(self) -> int:
@@ -147,8 +156,11 @@ class Rounds:
 
     def _round(self) -> None:
         now = self._clock()
-        if self._taken >= MEASURED:
-            self._measure((now - self._began) / self._taken)
+        self._small += self._taken
+        self._small_s += now - self._began
+        if self._small >= MEASURED:
+            self._measure(self._small_s / self._small)
+            self._small, self._small_s = 0, 0.0
         self._due, self._taken = False, 0
         while self._waiting and self._taken < self._most:
             self._taken += 1 + self._waiting.popleft().its_turn()
@@ -159,7 +171,7 @@ class Rounds:
     def _measure(self, price_s: float) -> None:
         """A round is over, and all that came of it: the loop has done nothing else since."""
         self._price_s += (price_s - self._price_s) / 4
-        self._most = max(SHARE, min(int(ROUND_S / self._price_s), ROUND))
+        self._most = max(1, min(int(ROUND_S / self._price_s), ROUND))
 
 
 def pause_s(header_bytes: int) -> float:

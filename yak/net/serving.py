@@ -368,8 +368,9 @@ class ServerConnection(asyncio.Protocol):
         if self._broken_off:
             return 0
         work, self._debt = self._debt, 0
-        if work < rounds.SHARE or self._huge_due:
-            work += self._take_some(rounds.SHARE, MAX_INT if self._huge_due else rounds.HUGE)
+        share = self._server.rounds.share
+        if work < share or self._huge_due:
+            work += self._take_some(share, MAX_INT if self._huge_due else rounds.HUGE)
         elif self._waits:
             self._wait_for_a_round()
         self._go_on()

@@ -28,7 +28,7 @@ class Client:
         self.rounds, self.has, self.taken = rounds, has, 0
 
     def its_turn(self) -> int:
-        share = min(SHARE, self.has)
+        share = min(self.rounds.share, self.has)
         self.has -= share
         self.taken += share
         if self.has:
@@ -93,7 +93,9 @@ def test_work_grows_with_the_bytes() -> None:
     assert 0 < pause_s(0) < pause_s(500_000) < 2
 
 
-@pytest.mark.parametrize(("seconds", "least", "most"), [(0.0001, 100, ROUND), (0.02, 8, 40)])
+@pytest.mark.parametrize(
+    ("seconds", "least", "most"), [(0.0001, 100, ROUND), (0.02, 8, 40), (0.2, 1, 2)]
+)
 def test_a_round_is_as_much_as_takes_its_time(seconds: float, least: int, most: int) -> None:
     """seconds: what 128 units of work take, with all that comes of it; and it changes."""
     loop = Turns()
@@ -120,8 +122,23 @@ def test_a_large_part_is_taken_at_once_whatever_a_round_is() -> None:
         rounds.took(SHARE)
         loop.now += 0.1
         loop.turn()
-    assert rounds.at_once == SHARE
+    assert rounds.at_once == 1
     assert rounds.largest == ROUND
+
+
+def test_a_share_is_smaller_where_a_request_costs_more_than_a_round_and_comes_back() -> None:
+    """A large group's next member costs a thousand times what reading its request does."""
+    loop = Turns()
+    rounds = Rounds(loop, lambda: loop.now)
+    clients = [Client(rounds, 10**6) for _ in range(4)]
+    for client in clients:
+        rounds.join(client)
+    for seconds, share in ((0.002, 1), (0.000_01, SHARE), (0.002, 1)):
+        for _ in range(200):
+            before = sum(client.taken for client in clients)
+            loop.turn()
+            loop.now += seconds * (sum(client.taken for client in clients) - before)
+        assert rounds.share == share
 
 
 def test_the_more_there_are_who_pause_the_longer_each_does() -> None:
