@@ -58,6 +58,7 @@ Row = dict[str, Any]
 def main(rounds: int, scale: float, only: tuple[str, ...], out: Path) -> None:
     """Measure what more of everything costs."""
     warm_memory(WARM_BYTES)
+    out.parent.mkdir(parents=True, exist_ok=True)
     rows = []
     for curve, points in POINTS.items():
         if only and curve not in only:
@@ -66,9 +67,8 @@ def main(rounds: int, scale: float, only: tuple[str, ...], out: Path) -> None:
             for at in points:  # all points of a round one after the other: they are compared
                 row = {"curve": curve, "at": at, "round": number, **measure(curve, at, scale)}
                 rows.append(row)
+                out.write_text(json.dumps(rows, indent=1) + "\n")
                 say(json.dumps(row))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(rows, indent=1) + "\n")
 
 
 def measure(curve: str, at: int, scale: float = 1.0) -> Row:
