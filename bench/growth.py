@@ -87,7 +87,7 @@ def measure(curve: str, at: int, scale: float = 1.0) -> Row:
             meter, before = Meter(running.pids), os.times()
             into = _client(running, "produce", records, topics)
             if curve == "members":
-                out = _client(running, "group", records, topics, "--members", str(at))
+                out = _client(running, "group", records, topics, *_members(at))
             else:
                 out = _client(running, "consume", records, topics)
             after = os.times()
@@ -99,12 +99,16 @@ def measure(curve: str, at: int, scale: float = 1.0) -> Row:
             "records": records,
             "produce": round(into["records"] / into["seconds"], 1),
             "consume": round(out["records"] / out["seconds"], 1),
-            **({"joined_seconds": out["joined_seconds"]} if curve == "members" else {}),
+            **({"settled_seconds": out["settled_seconds"]} if curve == "members" else {}),
             "records_per_cpu_second": round(records / (usage.clients_cpu + usage.servers_cpu), 1),
             "memory_mib": round(sum(map(memory_mib, running.pids)), 1),
             "others_cores": round(usage.others_cores, 3),
             "quiet": usage.quiet,
         }
+
+
+def _members(count: int) -> list[str]:
+    return ["--members", str(count), "--partitions", str(SHARED_PARTITIONS)]
 
 
 def _argv(running: RunningYak, kind: str, *more: str) -> list[str]:

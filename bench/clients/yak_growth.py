@@ -2,7 +2,7 @@
 
     produce   `--topics` topics, each chunk of 10,000 records into the next one
     consume   one consumer of all of them, from their beginnings
-    group     `--members` members of a group in this process, until all is acknowledged
+    group     `--members` members of a group in this process, which share `--partitions`
     hold      `--connections` connections, each with a fetch that waits; until standard input ends
 
 As bench/clients/common.py has it: one JSON document with `records` and `seconds`.
@@ -14,6 +14,8 @@ import argparse
 import asyncio
 import sys
 from collections.abc import Sequence
+
+import uvloop
 
 from bench.clients.common import Clock, report
 from yak import AsyncConsumer, Consumer, Producer
@@ -51,18 +53,27 @@ def consume(bootstrap: str, topics: Sequence[str], records: int) -> None:
         report(found, clock.seconds)
 
 
-async def group(bootstrap: str, topic: str, records: int, members: int) -> None:
-    """Time runs from when all have joined."""
-    found = 0
+async def group(bootstrap: str, topic: str, records: int, members: int, partitions: int) -> None:
+    """Time runs from when the partitions are shared out: who comes later waits for a heartbeat of
+    whoever holds them, as in any group.  What was read before is not counted."""
+    found = before = 0
+    settled = ended = 0.0
     complete = asyncio.Event()
 
     async def read(consumer: AsyncConsumer) -> None:
-        nonlocal found
+        nonlocal found, before, settled, ended
         while not complete.is_set():
             got = await consumer.poll(timeout=0.5)  # `found += await …` would lose the others'
             found += len(got)
-            if found >= records:
+            if not settled and is_shared_out():
+                before, settled = found, clock.seconds
+            if found >= records and not complete.is_set():
+                ended = clock.seconds  # the others still wait for more
                 complete.set()
+
+    def is_shared_out() -> bool:
+        held = [len(one.positions) for one in consumers]
+        return all(held) and sum(held) >= partitions
 
     consumers = [
         AsyncConsumer(topic, bootstrap=bootstrap, group="all", start="beginning", max_records=CHUNK)
@@ -70,17 +81,17 @@ async def group(bootstrap: str, topic: str, records: int, members: int) -> None:
     ]
     clock = Clock()
     await asyncio.gather(*(one.start() for one in consumers))
-    joined = clock.seconds
     try:
         async with asyncio.timeout(10 * PATIENCE_S):
             await asyncio.gather(*map(read, consumers))
-        seconds = clock.seconds
     except TimeoutError:
         held = [f"{one.member}: {one.positions}" for one in consumers]
         raise SystemExit("\n".join([f"{found} of {records} came", *held])) from None
     finally:
         await asyncio.gather(*(one.close() for one in consumers))
-    report(found, seconds, joined_seconds=joined)
+    if not settled:
+        raise SystemExit(f"all {found} were read before {partitions} partitions had their members")
+    report(found - before, ended - settled, settled_seconds=round(settled, 3))
 
 
 async def hold(bootstrap: str, topic: str, count: int) -> None:
@@ -112,6 +123,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=100)
     parser.add_argument("--topics", type=int, default=1)
     parser.add_argument("--members", type=int, default=1)
+    parser.add_argument("--partitions", type=int, default=1)
     parser.add_argument("--connections", type=int, default=0)
     options = parser.parse_args()
     topics = [f"{options.topic}-{number}" for number in range(options.topics)]
@@ -120,7 +132,8 @@ def main() -> None:
     elif options.kind == "consume":
         consume(options.address, topics, options.records)
     elif options.kind == "group":
-        asyncio.run(group(options.address, topics[0], options.records, options.members))
+        members, partitions = options.members, options.partitions
+        uvloop.run(group(options.address, topics[0], options.records, members, partitions))
     else:
         asyncio.run(hold(options.address, topics[0], options.connections))
 
