@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.support.coordinator_stage import Stage, only, refused, told
 from yak import messages as m
 from yak.config import Settings
-from yak.core.coordinator import Probe, Publish, Save
+from yak.core.coordinator import TICK_S, Probe, Publish, Save
 from yak.core.document import Replica, Suspect
 from yak.core.events import HangUp, Reply, Tell
 
@@ -219,6 +219,34 @@ def test_the_death_of_a_follower_is_published_and_the_isr_is_left_to_the_leader(
     (publish,) = only(stage.effects, Publish)
     assert [(b.id, b.live) for b in publish.view.brokers] == [(1, True), (2, True), (3, False)]
     assert stage.document is before
+
+
+# -- when to be asked again -----------------------------------------------------------------------
+
+
+def test_time_is_felt_often_where_an_election_waits_for_it_and_seldom_where_none_does() -> None:
+    stage = Stage()
+    assert stage.brain.next_deadline(stage.time) == stage.time + TICK_S
+    stage.settle(1, 2)
+    stage.run(3.0, 1, 2)
+    calm = stage.brain.next_deadline(stage.time) - stage.time
+    assert TICK_S < calm <= stage.brain.window / 4
+    stage = stage.restarted()
+    assert stage.brain.next_deadline(stage.time) == stage.time + TICK_S, "they are presumed alive"
+
+
+def test_a_session_s_end_is_not_missed() -> None:
+    """Asked only when it says so, it declares a silent broker dead within two milliseconds."""
+    stage = Stage()
+    stage.settle(1, 2)
+    stage.run(3.0, 1, 2)
+    silent_since = stage.brain.sessions[1].seen
+    while stage.document.leader == 1:
+        stage.time = stage.brain.next_deadline(stage.time)
+        stage.beat(2)
+        stage.brain.tick(stage.now)
+    silence = stage.time - silent_since
+    assert 2.0 < silence < 2.0 + 0.002
 
 
 # -- our own absence ------------------------------------------------------------------------------

@@ -514,6 +514,20 @@ def test_deadlines_are_asked_for_and_met() -> None:
     assert book.answer(2).error == "REQUEST_TIMED_OUT"
 
 
+def test_an_idle_leader_need_not_be_woken_more_than_four_times_a_second() -> None:
+    """What depends on silence is looked at when something else is, or after LATEST_BEAT_S."""
+    book, two, three = Playbook.of_three()
+    book.wait(1.0)
+    two.holds()
+    three.holds()
+    turns, end = 0, book.now.mono + 1
+    while (deadline := book.node.next_deadline()) < end:
+        book.jump(deadline - book.now.mono)
+        book.tell(e.Tick())
+        turns += 1
+    assert 1 <= turns <= 6, "and two polls end"
+
+
 def test_followers_are_told_of_no_more_than_the_leader_s_own_state_has(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
