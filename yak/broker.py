@@ -67,6 +67,8 @@ KEPT_BYTES: Final = 600
 FEW_TOPICS: Final = 100
 #: After one has been made, the next waits so many times as long as that took.
 DESCRIPTION_PAUSE: Final = 4
+#: The loop rounds a timer to whole milliseconds: so much more, and none goes off too soon.
+ROUNDED_S: Final = 0.0005
 
 
 class Broker:
@@ -118,7 +120,7 @@ class Broker:
         self._turn_due = False
         self._timer: asyncio.TimerHandle | None = None
         #: When it goes off, in monotonic time.
-        self._timer_at = float("-inf")
+        self._timer_at = float("inf")
         #: When the sync that runs now began; None while none runs.
         self._sync_began: float | None = None
 
@@ -306,14 +308,15 @@ class Broker:
         now = time.monotonic()
         if deadline <= now:
             self._tell(e.Tick())
-        elif deadline < self._timer_at or self._timer_at <= now:
+        elif deadline < self._timer_at:
             if self._timer is not None:
                 self._timer.cancel()
             self._timer_at = deadline
-            self._timer = self.loop.call_later(deadline - now, self._time_has_come)
+            self._timer = self.loop.call_later(deadline - now + ROUNDED_S, self._time_has_come)
 
     def _time_has_come(self) -> None:
         """A turn at once: by way of `_tell` an idle broker's loop would go round twice."""
+        self._timer, self._timer_at = None, float("inf")
         if self._turn_due:
             return
         if self.node.next_deadline() > time.monotonic():  # it was put off since

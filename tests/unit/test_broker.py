@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import time
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -198,6 +199,31 @@ async def test_what_must_stop_a_broker_does_so_from_a_timer_too() -> None:
     assert broker.failure is not None
     assert broker.failure.message == "the disk is gone"
     assert broker.stopped.is_set()
+
+
+@pytest.mark.asyncio
+async def test_a_timer_that_goes_off_too_soon_is_set_again() -> None:
+    """A loop counts in whole milliseconds: without another event the deadline would be missed."""
+    broker = new_broker(MemoryDisk())
+    deadline = time.monotonic() + 0.5
+    broker.node.next_deadline = lambda: deadline  # type: ignore[method-assign]
+    turns: list[Now] = []
+
+    def act(now: Now) -> list[e.Effect]:
+        turns.append(now)
+        return []
+
+    broker.node.act = act  # type: ignore[method-assign]
+    broker._set_deadline()
+    first = broker._timer
+    assert first is not None
+    first.cancel()
+    broker._time_has_come()  # before its time
+    assert turns == []
+    again = broker._timer
+    assert again not in (None, first)
+    assert again is not None
+    assert deadline <= again.when() <= deadline + 0.01
 
 
 @pytest.mark.asyncio
