@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from yak import messages as m
 from yak import protocol
+from yak.alarm import Alarm
 from yak.carrier import Carrier, batch_of
 from yak.config import OPLOG_RETAIN_BYTES, BrokerConfig, Settings
 from yak.core import events as e
@@ -67,8 +68,6 @@ KEPT_BYTES: Final = 600
 FEW_TOPICS: Final = 100
 #: After one has been made, the next waits so many times as long as that took.
 DESCRIPTION_PAUSE: Final = 4
-#: The loop rounds a timer to whole milliseconds: so much more, and none goes off too soon.
-ROUNDED_S: Final = 0.0005
 
 
 class Broker:
@@ -118,9 +117,7 @@ class Broker:
         self._descriptions: deque[tuple[ServerConnection, e.Asked]] = deque()
         #: Invariant: a turn is scheduled whenever the inbox is not empty.
         self._turn_due = False
-        self._timer: asyncio.TimerHandle | None = None
-        #: When it goes off, in monotonic time.
-        self._timer_at = float("inf")
+        self._alarm = Alarm(self.loop, self._time_has_come)
         #: When the sync that runs now began; None while none runs.
         self._sync_began: float | None = None
 
@@ -308,15 +305,11 @@ class Broker:
         now = time.monotonic()
         if deadline <= now:
             self._tell(e.Tick())
-        elif deadline < self._timer_at:
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer_at = deadline
-            self._timer = self.loop.call_later(deadline - now + ROUNDED_S, self._time_has_come)
+        else:
+            self._alarm.set(deadline, now)
 
     def _time_has_come(self) -> None:
         """A turn at once: by way of `_tell` an idle broker's loop would go round twice."""
-        self._timer, self._timer_at = None, float("inf")
         if self._turn_due:
             return
         if self.node.next_deadline() > time.monotonic():  # it was put off since
