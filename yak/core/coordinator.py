@@ -315,6 +315,7 @@ class Coordinator:
     def tick(self, now: Now) -> list[Effect]:
         """Time passes; see `next_deadline`."""
         effects: list[Effect] = [*self._wake(now.mono)]
+        presumed = bool(self._presumed)
         if now.mono >= self._grace_until:
             self._presumed.clear()
         said = []
@@ -326,6 +327,8 @@ class Coordinator:
                     effects.append(HangUp(session.conn, reason))
                 self._end(broker, reason)
                 said.append(Tell("died", {"broker": broker, "reason": reason}))
+        if not said and not presumed and self.document.leader in self.sessions:
+            return effects  # while a leader lives, time alone changes nothing
         return self._settle(now, said=said, before=effects)
 
     # -- what anybody may know --------------------------------------------------------------------
