@@ -22,6 +22,8 @@ that is disk_plans.py's.
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -67,6 +69,15 @@ class Rotten(NamedTuple):
     def may_stay(self) -> bool:
         """Whether nobody has to have noticed in the end: a first line is no reader's."""
         return not self.path.startswith("data/topics/") or self.position < HEADER_BYTES
+
+    @contextmanager
+    def undone(self, disk: SimDisk) -> Iterator[None]:
+        """As nobody but the judge may see it: what was written there."""
+        disk.flip(self.path, self.position, self.right ^ self.byte)
+        try:
+            yield
+        finally:
+            disk.flip(self.path, self.position, self.right ^ self.byte)
 
     def mended(self, files: dict[str, bytes]) -> dict[str, bytes]:
         """The same files, as they were before."""

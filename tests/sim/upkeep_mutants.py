@@ -295,5 +295,5 @@ SCENT: Final[dict[str, tuple[str, int]]] = {
     "nobody": ("topics", 16),
     "overdue": ("topics", 472),
     "member_session": ("topics", 4),
-    "acked_forward": ("topics", 150),
+    "acked_forward": ("topics", 1937),
 }
