@@ -40,10 +40,14 @@ class RunningNats(Running):
         return [*argv, "--address", self._servers, *job_options(job)]
 
 
+async def _ignore(_: Exception) -> None:
+    """A server that is not up yet is tried again."""
+
+
 async def _make_stream(servers: str, name: str) -> None:
     import nats
 
-    connection = await nats.connect(servers.split(","))
+    connection = await nats.connect(servers.split(","), error_cb=_ignore)
     try:
         await connection.jetstream(timeout=30).add_stream(
             name=name, subjects=[f"{name}.>"], num_replicas=3
@@ -55,7 +59,7 @@ async def _make_stream(servers: str, name: str) -> None:
 async def _leader_of(servers: str, stream: str) -> str:
     import nats
 
-    connection = await nats.connect(servers.split(","))
+    connection = await nats.connect(servers.split(","), error_cb=_ignore)
     try:
         found = await connection.jetstream(timeout=30).stream_info(stream)
         return str(found.cluster.leader)

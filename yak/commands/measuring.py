@@ -189,7 +189,8 @@ def _send_paced(producer: Producer, topic: str, load: Load, figures: Figures) ->
 def consume(bootstrap: str, topic: str, records: int | None, group: str | None) -> Figures:
     """Read from the beginning: so many, or all up to the end.
 
-    With a group it goes on where the group stands.  Raises RetriableError where nothing came for a
+    With a group it goes on where the group stands.  Time runs until the last record came: a member
+    may wait for more while others read the rest.  Raises RetriableError where nothing came for a
     while, and records are missing.
     """
     figures = Figures("consume", topic)
@@ -207,9 +208,10 @@ def consume(bootstrap: str, topic: str, records: int | None, group: str | None) 
             figures.records += len(got)
             for one in got:
                 figures.bytes += len(one.value) + 2 if isinstance(one.value, str) else 0
+            if got:
+                watch.stop(figures)
             if not got or (records is None and consumer.at_end):
                 break
-        watch.stop(figures)
     if records is not None and figures.records < records:
         raise RetriableError(
             f"{figures.records:,} of {records:,} records came, then none for {_LAST_S:g} s",
