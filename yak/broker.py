@@ -114,7 +114,7 @@ class Broker:
         self._suspect = recovered.state != "whole"
         self._inbox: list[e.Event] = []
         #: Who wants to be told of much.  Invariant: the first one's turn is due, unless empty.
-        self._descriptions: deque[tuple[ServerConnection, e.Asked]] = deque()
+        self._descriptions: deque[e.Asked] = deque()
         #: Invariant: a turn is scheduled whenever the inbox is not empty.
         self._turn_due = False
         self._alarm = Alarm(self.loop, self._time_has_come)
@@ -159,7 +159,7 @@ class Broker:
             connection.keep(KEPT_BYTES * len(request.partitions))
         asked = e.Asked(connection.number, request, batch, connection.dialled)  # type: ignore[arg-type]  # the decoder of this port knows only BrokerRequest
         if _describes_much(request):
-            self._describe(connection, asked)
+            self._describe(asked)
         else:
             self._tell(asked)
 
@@ -171,16 +171,17 @@ class Broker:
             return size
         return self.node.max_batch_bytes(topic)
 
-    def _describe(self, connection: ServerConnection, asked: e.Asked) -> None:
+    def _describe(self, asked: e.Asked) -> None:
         """One after the other, each when its client has room: an answer may have megabytes."""
         if not self._descriptions:
             self.loop.call_soon(self._describe_next)
-        self._descriptions.append((connection, asked))
+        self._descriptions.append(asked)
 
     def _describe_next(self) -> None:
         """Then a pause, so that they take a part of the time and not all of it."""
-        connection, asked = self._descriptions[0]
-        if not connection.closed:
+        asked = self._descriptions[0]
+        connection = self.carrier.server.connections.get(asked.conn)
+        if connection is not None:
             connection.when_room(lambda: self._tell(asked))
         self.loop.call_later(0, self._after_description, time.monotonic())
 

@@ -212,9 +212,11 @@ class Fetch(Request, tag="fetch", kw_only=True):
     """topic_ids: {topic: id}, of the topics that are meant; under another id they are unknown.
 
     session: core/standing.py.
+    partitions: a tuple, since a list is one more object for the garbage collector to look at, and
+    hundreds of thousands of fetches may wait.
     """
 
-    partitions: list[At]
+    partitions: tuple[At, ...]
     max_bytes: Count = MIB
     wait_ms: WaitMs = 0
     topic_ids: TopicIds | UnsetType = UNSET

@@ -34,8 +34,8 @@ TopicIds: TypeAlias = dict[str, str]
 DEFAULT_TIMEOUT_MS = 30_000
 
 
-class Request(msgspec.Struct, tag_field="type", kw_only=True):
-    """What every request has."""
+class Request(msgspec.Struct, tag_field="type", kw_only=True, gc=False):
+    """What every request has.  What was decoded has no cycles: garbage.py says why it matters."""
 
     id: RequestId
 

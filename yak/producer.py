@@ -123,6 +123,11 @@ class Settings:
         for name in ("batch_bytes", "batch_records", "delivery_timeout", "buffer_bytes"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} is above 0, not {getattr(self, name)!r}")
+        if self.batch_bytes > _MAX_RECORD_BYTES:
+            raise ValueError(
+                f"batch_bytes is at most {_MAX_RECORD_BYTES}, since no frame is larger, "
+                f"not {self.batch_bytes!r}"
+            )
         for name in ("linger_ms", "max_block_ms"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is at least 0, not {getattr(self, name)!r}")
@@ -205,6 +210,10 @@ class AsyncProducer:
         if self._forms is not None:
             value, key = self._forms.value(value), self._forms.key(key)
         line = encode_record(value, key, headers, timestamp)
+        if key is None and partition is None:
+            placed = self._accumulator.add_soon(topic, line)
+            if placed is not None:
+                return AsyncSent(placed[0], placed[1])
         since: float | None = None
         while True:
             try:
@@ -281,7 +290,7 @@ class AsyncProducer:
         if self._closed:
             return
         self._closed = True
-        self._sender.accepting = False
+        self._accumulator.accepting = False
         try:
             await self.flush(timeout)
         finally:
@@ -322,7 +331,7 @@ class AsyncProducer:
             number = known.sticky.partition
         else:
             number = self._partition(known, key, partition, len(line))
-        if not self._sender.accepting:
+        if not accumulator.accepting:
             raise self._ended()
         place = accumulator.add(known, number, line, 1, since)
         if accumulator.dirty and not self._woken:
@@ -370,7 +379,7 @@ class AsyncProducer:
         known = self._accumulator.topic(topic)
         size = len(lines) if len(places) == 1 else 0
         number = self._partition(known, None, partition, size)
-        if not self._sender.accepting:
+        if not self._accumulator.accepting:
             raise self._ended()
         sent.took(*self._accumulator.add(known, number, lines, len(places), since), places)
         if self._accumulator.dirty and not self._woken:
@@ -400,7 +409,7 @@ class AsyncProducer:
 
         Returns when it began, since that time runs.
         """
-        if not self._sender.accepting:
+        if not self._accumulator.accepting:
             raise self._ended()
         began = time.monotonic()
         timeout_s = min(self._settings.max_block_ms / 1000, self._settings.delivery_timeout)
@@ -500,11 +509,14 @@ class Producer:
         if twin._forms is not None:
             value, key = twin._forms.value(value), twin._forms.key(key)
         line = encode_record(value, key, headers, timestamp)
+        if key is None and partition is None:
+            placed = twin._accumulator.add_soon(topic, line)
+            if placed is not None:
+                return Sent(placed[0], placed[1])
         since: float | None = None
         while True:
             try:
-                batch, place = twin._add(topic, line, key, partition, since)
-                return Sent(batch, place)
+                return Sent(*twin._add(topic, line, key, partition, since))
             except Unlearned:
                 since = self._thread.call(twin._learn(topic))
             except Full:

@@ -110,7 +110,7 @@ async def hold(bootstrap: str, topic: str, count: int) -> None:
 async def _wait(connection: Connection, topic: str) -> None:
     while True:
         await connection.send(
-            m.Fetch(id=0, partitions=[(topic, 0, MAX_INT)], max_bytes=1000, wait_ms=HELD_MS)
+            m.Fetch(id=0, partitions=((topic, 0, MAX_INT),), max_bytes=1000, wait_ms=HELD_MS)
         )
 
 

@@ -45,9 +45,11 @@ class Asking:
         """The next one on this connection, where the one before was answered."""
         same = wire is self._wire and (self._kept.keys(), self._ids) == (positions.keys(), ids)
         moved = {tp: at for tp, at in positions.items() if not same or self._kept[tp] != at}
-        request = m.Fetch(id=0, partitions=[(*tp, at) for tp, at in moved.items()], wait_ms=WAIT_MS)
+        request = m.Fetch(
+            id=0, partitions=tuple((*tp, at) for tp, at in moved.items()), wait_ms=WAIT_MS
+        )
         if not same or not self._stands:
-            request.partitions = [(*tp, at) for tp, at in positions.items()]
+            request.partitions = tuple((*tp, at) for tp, at in positions.items())
             request.topic_ids = dict(ids)
         if self._stands:
             request.session = "same" if same else "new"

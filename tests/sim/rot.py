@@ -182,7 +182,7 @@ class Auditor(Client):
         self._asking = True
         name, id_, p = left[0]
         offset = self._places.setdefault((id_, p), 0)
-        request = m.Fetch(id=0, partitions=[(name, p, offset)], topic_ids={name: id_})
+        request = m.Fetch(id=0, partitions=((name, p, offset),), topic_ids={name: id_})
         request.max_bytes = _PIECE_BYTES
         self.ask(request, b"", partial(self._fetched, left[0], offset))
 

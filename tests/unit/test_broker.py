@@ -168,14 +168,11 @@ async def test_what_has_megabytes_is_described_to_one_after_the_other() -> None:
 
     broker.node.hear = hear  # type: ignore[method-assign]  # only what it is asked is of interest
     broker.node.act = lambda now: []  # type: ignore[method-assign]  # likewise
-    broker.carrier.server = cast("Any", SimpleNamespace(flush=lambda: None))
     here, gone = (
-        cast(
-            "Any",
-            SimpleNamespace(number=1, dialled="?", closed=closed, when_room=lambda make: make()),
-        )
-        for closed in (False, True)
+        cast("Any", SimpleNamespace(number=number, dialled="?", when_room=lambda make: make()))
+        for number in (1, 2)
     )
+    broker.carrier.server = cast("Any", SimpleNamespace(flush=lambda: None, connections={1: here}))
     for id_ in range(3):
         broker.received(here, m.Metadata(id=id_), b"")
         broker.received(gone, m.Metadata(id="gone"), b"")

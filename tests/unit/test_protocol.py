@@ -379,7 +379,7 @@ def test_a_decoder_of_one_kind() -> None:
     "request_",
     [
         m.Produce(id=1, topic="t", partition=0, count=2, producer=7, sequence=0),
-        m.Fetch(id="x", partitions=[("t", 0, 41)], wait_ms=500),
+        m.Fetch(id="x", partitions=(("t", 0, 41),), wait_ms=500),
         m.Replicate(id=2, broker=3, epoch=4, from_=17),
         m.Register(id=3, role="producer", topics=[]),
     ],

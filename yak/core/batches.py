@@ -177,6 +177,8 @@ class Accumulator:
         #: records more.
         self.failed: list[Batch] = []
         self.failed_unlisted = 0
+        #: Whether more may be added; whoever adds asks, `add` itself does not.
+        self.accepting = True
         #: Open batches go out whatever their age while this is above zero.
         self.flushing = 0
         #: Queues that have something new, for the sender to look at.
@@ -219,6 +221,34 @@ class Accumulator:
             self.buffered += size
             self.taken += count
             batch.parts.append(lines)
+            return batch, place
+
+    def add_soon(self, name: str, line: bytes) -> tuple[Batch, int] | None:
+        """As `add`, for a record without a key or partition, where that is all that there is to do:
+        its topic is known, and where it goes next a batch is open and has room.  None otherwise.
+
+        Nearly every record that is sent alone takes this short way, in one call.
+        """
+        topic = self.topics.get(name)
+        if topic is None:
+            return None
+        size = len(line)
+        with self._lock:
+            batch = topic.queues[topic.sticky.partition].open
+            if batch is None or not self.accepting:
+                return None
+            place, filled, buffered = batch.count, batch.size + size, self.buffered + size
+            if (
+                place >= self._batch_records
+                or filled > self._batch_bytes
+                or buffered > self._buffer_bytes
+            ):
+                return None
+            batch.count = place + 1
+            batch.size = filled
+            self.buffered = buffered
+            self.taken += 1
+            batch.parts.append(line)
             return batch, place
 
     def _begin(self, topic: Topic, queue: Queue, since: float | None) -> Batch:

@@ -47,7 +47,7 @@ class Body(msgspec.Struct):
 # -- Events ---------------------------------------------------------------------------------------
 
 
-class Asked(msgspec.Struct):
+class Asked(msgspec.Struct, gc=False):
     """dialled: the host that the client connected to, for addresses in `metadata`."""
 
     conn: int

@@ -17,9 +17,9 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from msgspec import UNSET
 
 from yak import messages as m
@@ -32,8 +32,7 @@ from yak.errors import is_retriable
 from yak.model import TopicPartition
 
 
-@dataclass(slots=True, eq=False)
-class _Waiting:
+class _Waiting(msgspec.Struct, eq=False, gc=False):
     """A fetch that waits for a first record."""
 
     conn: int

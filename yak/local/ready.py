@@ -115,7 +115,7 @@ def round_trip(leader: Address) -> None:
             produce = m.Produce(id=2, topic=TOPIC, partition=0, count=1)
             sent, _ = asker.ask(produce, m.ProduceAnswer, _LINE)
             assert sent.offset is not None
-            fetch = m.Fetch(id=3, partitions=[(TOPIC, 0, sent.offset)], wait_ms=1000)
+            fetch = m.Fetch(id=3, partitions=((TOPIC, 0, sent.offset),), wait_ms=1000)
             _, lines = asker.ask(fetch, m.FetchAnswer)
             if not lines.endswith(_LINE):
                 raise Fatal(f"the record that was sent did not come back, but {lines!r}")

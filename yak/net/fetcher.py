@@ -222,7 +222,7 @@ class Fetcher:
         request = m.Fetch(
             id=0,
             session="new" if plan.whole else "same",
-            partitions=[(*position.where, offset) for position, offset in plan.places],
+            partitions=tuple([(*position.where, offset) for position, offset in plan.places]),
             max_bytes=self._max_bytes,
             wait_ms=self._wait_ms,
         )

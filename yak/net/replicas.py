@@ -185,7 +185,7 @@ class _Reader:
     async def _fetch(self, connection: Connection, offset: int) -> _Answered:
         request = m.Fetch(
             id=0,
-            partitions=[(*self._where, offset)],
+            partitions=((*self._where, offset),),
             max_bytes=_FETCH_BYTES,
             wait_ms=0,
         )

@@ -171,7 +171,7 @@ async def fetch_operation(
     connection = await Connection.open(address, timeout_s=PROBE_S)
     try:
         # At least one operation comes, however large it is.
-        request = m.Fetch(id=0, partitions=[(topic, partition, offset)], max_bytes=1)
+        request = m.Fetch(id=0, partitions=((topic, partition, offset),), max_bytes=1)
         answer, body = await connection.ask(request, m.FetchAnswer, timeout_s=PROBE_S)
     finally:
         connection.close()

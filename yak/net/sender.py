@@ -131,8 +131,6 @@ class Sender:
             in_use=lambda: {lane.producer for lane in self._lanes.values()},
             on_another=self._remake_soon,
         )
-        #: Whether more may be added.
-        self.accepting = True
         #: Why no more can be sent, ever.
         self.fatal: YakError | None = None
         self._cluster = cluster
@@ -308,7 +306,7 @@ class Sender:
     def _give_up(self, error: YakError) -> None:
         """Another producer has this identity: nothing of ours may be sent any more."""
         self.fatal = error
-        self.accepting = False
+        self._accumulator.accepting = False
         self._closed = True
         for batch in list(self._accumulator.unfinished):
             self._fail(batch, error)

@@ -48,8 +48,9 @@ class Weights:
         #: Of all its requests, and what is kept.
         self.bytes = 0
         self._room = room
-        #: By the request's id, the least last: a client may use an id twice.
-        self._by_id: dict[m.RequestId, list[int]] = {}
+        #: By the request's id; of several with one id, which a client may do, the least last.
+        #: Plain numbers, as long as they are: a list for each is one more object to look through.
+        self._by_id: dict[m.RequestId, int | list[int]] = {}
         self._kept = 0
 
     def fits(self, weight: int) -> bool:
@@ -60,17 +61,26 @@ class Weights:
     def add(self, id_: m.RequestId, weight: int) -> None:
         """A request waits for its answer."""
         self._count(weight)
-        weights = self._by_id.setdefault(id_, [])
-        weights.append(weight)
-        if len(weights) > 1:
-            weights.sort(reverse=True)
+        known = self._by_id.get(id_)
+        if known is None:
+            self._by_id[id_] = weight
+        elif isinstance(known, int):
+            self._by_id[id_] = [max(known, weight), min(known, weight)]
+        else:
+            known.append(weight)
+            known.sort(reverse=True)
 
     def remove(self, id_: m.RequestId) -> None:
         """It is answered, if it was counted; of several with that id, the least."""
-        weights = self._by_id.get(id_)
-        if weights:
-            self._count(-weights.pop())
-            if not weights:
+        known = self._by_id.get(id_)
+        if known is None:
+            return
+        if isinstance(known, int):
+            self._count(-known)
+            del self._by_id[id_]
+        else:
+            self._count(-known.pop())
+            if not known:
                 del self._by_id[id_]
 
     def keep(self, size: int) -> None:

@@ -141,7 +141,7 @@ def test_nobody_hears_of_what_is_not_there() -> None:
     book = Playbook.alone()
     book.ask(m.CreateTopic(id=1, topic="t", partitions=1))
     assert kinds(book) == [e.AppendOp, e.Apply, e.Reply]
-    book.ask(m.Fetch(id=2, partitions=[("t", 0, 0)], wait_ms=5000), conn=7)
+    book.ask(m.Fetch(id=2, partitions=(("t", 0, 0),), wait_ms=5000), conn=7)
     book.ask(m.Produce(id=3, **PRODUCE))
     assert kinds(book) == [e.AppendOp, e.Apply, e.Reply, e.SendRecords]
 
@@ -326,9 +326,9 @@ def test_it_serves_reads_on_for_a_session() -> None:
     book = Playbook.alone(log=INHERITED, epoch=1)
     book.wait(60)
     book.tell(e.StorageFailed("no space left on device", 6))
-    assert book.ask(m.Fetch(id=1, partitions=[("t", 0, 0)])).offsets == [0]
+    assert book.ask(m.Fetch(id=1, partitions=(("t", 0, 0),))).offsets == [0]
     book.wait(2.1)
-    (entry,) = book.ask(m.Fetch(id=2, partitions=[("t", 0, 0)])).entries
+    (entry,) = book.ask(m.Fetch(id=2, partitions=(("t", 0, 0),))).entries
     assert entry.error == "NO_LEADER"
 
 
@@ -340,24 +340,24 @@ def test_a_replica_serves_reads_until_it_has_not_heard_its_leader_for_a_session(
     commit(book, 5)
     fetch = [("t", 0, 0)]
     book.wait(1.9)
-    assert book.ask(m.Fetch(id=1, partitions=fetch)).offsets == [0]
-    assert book.ask(m.Fetch(id=2, partitions=[("t", 0, 3)], wait_ms=5000)) is None
+    assert book.ask(m.Fetch(id=1, partitions=tuple(fetch))).offsets == [0]
+    assert book.ask(m.Fetch(id=2, partitions=(("t", 0, 3),), wait_ms=5000)) is None
     book.wait(0.2)
-    for answer in (book.answer(2), book.ask(m.Fetch(id=3, partitions=fetch))):
+    for answer in (book.answer(2), book.ask(m.Fetch(id=3, partitions=tuple(fetch)))):
         assert answer.entries[0].error == "NO_LEADER"
 
 
 def test_a_replica_wakes_whoever_waits_when_it_applies() -> None:
     book = following()
     commit(book, 2)
-    assert book.ask(m.Fetch(id=1, partitions=[("t", 0, 0)], wait_ms=500)) is None
+    assert book.ask(m.Fetch(id=1, partitions=(("t", 0, 0),), wait_ms=500)) is None
     commit(book, 3)
     assert book.answer(1).offsets == [0]
 
 
 def test_whoever_waits_for_a_topic_hears_that_it_is_deleted() -> None:
     book = Playbook.alone(log=INHERITED, epoch=1)
-    assert book.ask(m.Fetch(id=1, partitions=[("t", 0, 3)], wait_ms=500)) is None
+    assert book.ask(m.Fetch(id=1, partitions=(("t", 0, 3),), wait_ms=500)) is None
     book.ask(m.DeleteTopic(id=2, topic="t"))
     assert book.answer(1).entries[0].error == "UNKNOWN_TOPIC"
 
@@ -365,7 +365,7 @@ def test_whoever_waits_for_a_topic_hears_that_it_is_deleted() -> None:
 def test_whoever_waits_for_a_topic_that_is_made_again_at_once_hears_it_too() -> None:
     """Its offsets are another topic's: whoever waited on would miss that one's first records."""
     book = Playbook.alone(log=INHERITED, epoch=1)
-    assert book.ask(m.Fetch(id=1, partitions=[("t", 0, 3)], wait_ms=500)) is None
+    assert book.ask(m.Fetch(id=1, partitions=(("t", 0, 3),), wait_ms=500)) is None
     both = (m.DeleteTopic(id=2, topic="t"), m.CreateTopic(id=3, topic="t", partitions=1))
     book.tell(*(e.Asked(7, request) for request in both))
     assert book.answer(1).entries[0].error == "UNKNOWN_TOPIC"
@@ -376,7 +376,7 @@ def test_whoever_waits_for_what_a_replica_trims_in_the_same_piece_hears_it() -> 
     trim = ops.Trim(index=6, epoch=1, time=WALL_MS, topic="t", partition=0, before=3)
     book = following(log=[*INHERITED, trim])
     commit(book, 2)
-    assert book.ask(m.Fetch(id=1, partitions=[("t", 0, 0)], wait_ms=500)) is None
+    assert book.ask(m.Fetch(id=1, partitions=(("t", 0, 0),), wait_ms=500)) is None
     commit(book, 6)
     (entry,) = book.answer(1).entries
     assert (entry.error, entry.start) == ("OFFSET_OUT_OF_RANGE", 3)
@@ -385,7 +385,7 @@ def test_whoever_waits_for_what_a_replica_trims_in_the_same_piece_hears_it() -> 
 def test_a_client_that_hung_up_is_not_answered() -> None:
     book = following()
     commit(book, 2)
-    book.ask(m.Fetch(id=1, partitions=[("t", 0, 0)], wait_ms=500))
+    book.ask(m.Fetch(id=1, partitions=(("t", 0, 0),), wait_ms=500))
     book.tell(e.Closed(100))
     commit(book, 3)
     book.wait(1)
@@ -500,7 +500,7 @@ def test_a_stopping_broker_takes_no_new_role() -> None:
 def test_deadlines_are_asked_for_and_met() -> None:
     """Between two of them nothing would come of a turn, however often it is asked."""
     book, *_ = Playbook.of_three(log=INHERITED, epoch=1)
-    book.ask(m.Fetch(id=1, partitions=[("t", 0, 3)], wait_ms=730))
+    book.ask(m.Fetch(id=1, partitions=(("t", 0, 3),), wait_ms=730))
     book.ask(m.Produce(id=2, **PRODUCE, timeout_ms=810))
     end = book.now.mono + 1
     while book.now.mono < end:

@@ -31,7 +31,7 @@ class Stage:
         self, *partitions: m.At, id_: int = 1, conn: int = 7, cut_off: bool = False, **more: Any
     ) -> e.SendRecords | None:
         """Its answer, or None where it waits."""
-        request = m.Fetch(id=id_, partitions=list(partitions), **more)
+        request = m.Fetch(id=id_, partitions=tuple(partitions), **more)
         self.reads.fetch(conn, request, NOW, cut_off=cut_off)
         return self.answer(id_)
 
@@ -205,8 +205,8 @@ def test_only_what_is_committed_is_ever_sent() -> None:
     three.holds()
     book.ask(m.Produce(id=2, topic="t", partition=0, count=1))
     two.holds()
-    assert book.ask(m.Fetch(id=3, partitions=[("t", 0, 0)])).offsets == [None]
-    assert book.ask(m.Fetch(id=4, partitions=[("t", 0, 0)], wait_ms=500)) is None
+    assert book.ask(m.Fetch(id=3, partitions=(("t", 0, 0),))).offsets == [None]
+    assert book.ask(m.Fetch(id=4, partitions=(("t", 0, 0),), wait_ms=500)) is None
     three.holds()
     assert book.answer(4).offsets == [0]
 

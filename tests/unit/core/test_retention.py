@@ -74,7 +74,7 @@ def test_what_is_found_is_trimmed_on_all_and_told(book: Playbook) -> None:
     assert answer(book, ("t", 0, 4)) == [("t", 0, 4)]
     assert book.state.start(("t", 0)) == 4
     assert book.told("retention") == [{"offsets": {"t": 4}, "further_topics": 0}]
-    late = book.ask(m.Fetch(id=1, partitions=[("t", 0, 3)]))
+    late = book.ask(m.Fetch(id=1, partitions=(("t", 0, 3),)))
     assert [(entry.error, entry.start) for entry in late.entries] == [("OFFSET_OUT_OF_RANGE", 4)]
 
 
@@ -202,7 +202,7 @@ def test_a_fetch_that_waits_wakes_where_its_records_come_and_go_in_one_piece(
     book: Playbook,
 ) -> None:
     """Appended and trimmed before it could be sent: it is told where the log begins now."""
-    book.ask(m.Fetch(id="poll", partitions=[("t", 0, 10)], wait_ms=60_000))
+    book.ask(m.Fetch(id="poll", partitions=(("t", 0, 10),), wait_ms=60_000))
     book.wait(CHECK_S)
     book.disk.slow = True
     produce(book)

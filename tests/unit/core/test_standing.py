@@ -39,7 +39,7 @@ class Stage:
         """Its answer, or None where it waits."""
         self.asked += 1
         request = m.Fetch(
-            id=self.asked, session=session, partitions=list(partitions), wait_ms=wait_ms,
+            id=self.asked, session=session, partitions=tuple(partitions), wait_ms=wait_ms,
             topic_ids=more.pop("topic_ids", {}),
         )  # fmt: skip
         self.reads.fetch(CONN, request, self.now, cut_off=more.pop("cut_off", False))
@@ -206,7 +206,7 @@ def test_a_topic_that_is_made_again_is_another(stage: Stage) -> None:
     answer = stage.answer(1)
     assert answer is not None
     assert [entry.error for entry in answer.entries] == ["UNKNOWN_TOPIC"] * 2
-    plain = m.Fetch(id=99, partitions=at(0, 0), topic_ids=known, wait_ms=500)
+    plain = m.Fetch(id=99, partitions=tuple(at(0, 0)), topic_ids=known, wait_ms=500)
     stage.reads.fetch(CONN, plain, NOW, cut_off=False)
     assert stage.answer(99) is not None
     assert stage.ask("new", *at(0, 0), topic_ids={"t": "t9"}) is None

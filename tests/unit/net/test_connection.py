@@ -19,7 +19,7 @@ pytestmark = pytest.mark.asyncio
 
 
 def _fetch() -> m.Fetch:
-    return m.Fetch(id=0, partitions=[("t", 0, 0)])
+    return m.Fetch(id=0, partitions=(("t", 0, 0),))
 
 
 async def test_answers_find_their_requests_in_any_order() -> None:
