@@ -35,6 +35,9 @@ from yak.protocol import Frame, Part
 #: Work of one connection, and of all that have more, that is taken in one round of the loop.
 SHARE: Final = 8
 ROUND: Final = 128
+#: Where so many wait, a share is half of that, where twice as many, a third: a thousand connections
+#: may be read in one round of the loop, and of each a share is taken at once.
+CROWD: Final = 64
 #: How long a round should take: a record passes through some five of them until it is read.
 ROUND_S: Final = 0.002
 #: Of how much work the time is measured at least; of less it says little.
@@ -112,7 +115,8 @@ class Rounds:
     @property
     def share(self) -> int:
         """How much of one connection's is taken in its turn."""
-        return min(SHARE, self._most)
+        crowd = len(self._waiting) // CROWD
+        return min(SHARE // (1 + crowd) or 1, self._most)
 
     @property
     def largest(self) -> int:

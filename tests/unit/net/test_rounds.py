@@ -7,6 +7,7 @@ import pytest
 from tests.support.turns import Turns
 from yak.net.rounds import (
     BODY_WORK,
+    CROWD,
     HEADER_WORK,
     PAUSING,
     REFUSED_PAUSE_S,
@@ -83,6 +84,18 @@ def test_what_arrives_is_taken_at_once_up_to_a_round() -> None:
     assert rounds.at_once == ROUND
     rounds.join(Client(rounds, 1000))
     assert rounds.at_once == SHARE
+
+
+def test_a_share_is_smaller_where_many_wait() -> None:
+    """All of them may arrive in one round of the loop, and of each a share is taken at once."""
+    loop = Turns()
+    rounds = Rounds(loop, lambda: loop.now)
+    shares = []
+    for _ in range(1000):
+        rounds.join(Client(rounds, 1000))
+        shares.append(rounds.share)
+    assert shares == sorted(shares, reverse=True)
+    assert (shares[CROWD - 2], shares[CROWD - 1], shares[-1]) == (SHARE, SHARE // 2, 1)
 
 
 def test_work_grows_with_the_bytes() -> None:
