@@ -468,6 +468,7 @@ async def test_a_fenced_producer_stops() -> None:
         {"acks": True},
         {"acks": 1, "idempotent": True},
         {"batch_bytes": 0},
+        {"batch_bytes": 1 << 30},
         {"linger_ms": -1},
         {"bootstrap": "nowhere"},
         {"metadata_max_age_ms": 0},
