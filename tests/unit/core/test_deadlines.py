@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from yak.core.deadlines import SMALL, Deadlines
+from yak.core.deadlines import MOVED, SMALL, Deadlines
 
 
 class One:
@@ -47,6 +47,34 @@ def test_ten_thousand_that_are_served_at_once_leave_nothing() -> None:
         deadlines.add(100 + n, one)
         one.waits = False
     assert len(deadlines) <= SMALL + 2
+
+
+def test_nobody_looks_through_all_of_many_at_once() -> None:
+    """A quarter of a million long polls: all others would wait while they are."""
+    looks = 0
+
+    def waits(one: One) -> bool:
+        nonlocal looks
+        looks += 1
+        return one.waits
+
+    deadlines, many, most = Deadlines(waits), [], 0
+    for n in range(20_000):
+        many.append(One())
+        looks = 0
+        deadlines.add(float(n), many[-1])
+        most = max(most, looks)
+    assert most <= MOVED
+    for one in many:
+        one.waits = False
+    last = One()
+    deadlines.add(1e6, last)
+    calls = 0
+    while deadlines.next_deadline() != 1e6:
+        calls += 1
+    assert 10 < calls <= 40
+    assert deadlines.next_deadline() == 1e6
+    assert len(deadlines) == 1
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9), st.booleans()), max_size=300))
