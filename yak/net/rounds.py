@@ -1,13 +1,15 @@
 """Whose turn it is: nobody keeps the others waiting, whatever he sends.
 
     what arrives ──▶ taken at once: all of it up to a round's work of all connections in one round
-          │          of the loop; where somebody waits, SHARE of each
+          │          of the loop; then, and where somebody waits, SHARE of each that is light
           ▼ more
       in turns: SHARE of each connection, a round's work of all, in one round of the loop
 
 What arrives meanwhile from others comes between two rounds, so that a client who asks for little
-waits for one round at most.  What is taken in one round is one turn of the core, and is written
-and sent to followers together: smaller rounds would cost everybody more.
+waits for one round at most.  Whoever has more than LIGHT requests unanswered asks for much, however
+slowly they come: thousands of such clients may be heard in one round of the loop.  What is taken in
+one round is one turn of the core, and is written and sent to followers together: smaller rounds
+would cost everybody more.
 
 * Work is counted by what reading a request costs (`work`), and what it costs in time is measured:
   from one round to the next, with all that came of it.  A round is as much work as took ROUND_S
@@ -38,6 +40,8 @@ ROUND: Final = 128
 #: Where so many wait, a share is half of that, where twice as many, a third: a thousand connections
 #: may be read in one round of the loop, and of each a share is taken at once.
 CROWD: Final = 64
+#: Requests of one client without an answer that are few.
+LIGHT: Final = 32
 #: How long a round should take: a record passes through some five of them until it is read.
 ROUND_S: Final = 0.002
 #: Of how much work the time is measured at least; of less it says little.
@@ -107,10 +111,15 @@ class Rounds:
         self._price_s = ROUND_S / ROUND
         self._most = ROUND
 
-    @property
-    def at_once(self) -> int:
-        """How much of what has just arrived may be taken before its turn."""
-        return self.share if self._waiting else max(self.share, self._most - self._taken)
+    def at_once(self, unanswered: int) -> int:
+        """How much of what has just arrived may be taken before its turn.
+
+        unanswered: requests that its sender waits for.
+        """
+        left = self._most - self._taken
+        if left > 0 and not self._waiting:
+            return max(self.share, left)
+        return self.share if unanswered <= LIGHT else 0
 
     @property
     def share(self) -> int:

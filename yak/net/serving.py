@@ -349,7 +349,7 @@ class ServerConnection(asyncio.Protocol):
         """Take what may be taken at once, unless its turn comes; then read on, wait or end."""
         if self._waits and not self._backlogged:
             turns = self._server.rounds
-            turns.took(self._take_some(turns.at_once, turns.largest))
+            turns.took(self._take_some(turns.at_once(self.unanswered), turns.largest))
         self._go_on()
 
     def _go_on(self) -> None:

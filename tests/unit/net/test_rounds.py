@@ -9,6 +9,7 @@ from yak.net.rounds import (
     BODY_WORK,
     CROWD,
     HEADER_WORK,
+    LIGHT,
     PAUSING,
     REFUSED_PAUSE_S,
     ROUND,
@@ -75,15 +76,15 @@ def test_what_arrives_is_taken_at_once_up_to_a_round() -> None:
     """Of all together; then a share each, as where somebody waits already."""
     loop = Turns()
     rounds = Rounds(loop, lambda: loop.now)
-    assert rounds.at_once == ROUND
+    assert rounds.at_once(0) == ROUND
     rounds.took(ROUND - SHARE - 1)
-    assert rounds.at_once == SHARE + 1
+    assert rounds.at_once(0) == SHARE + 1
     rounds.took(SHARE + 1)
-    assert rounds.at_once == SHARE
+    assert rounds.at_once(0) == SHARE
     loop.turn()
-    assert rounds.at_once == ROUND
+    assert rounds.at_once(0) == ROUND
     rounds.join(Client(rounds, 1000))
-    assert rounds.at_once == SHARE
+    assert rounds.at_once(0) == SHARE
 
 
 def test_a_share_is_smaller_where_many_wait() -> None:
@@ -96,6 +97,17 @@ def test_a_share_is_smaller_where_many_wait() -> None:
         shares.append(rounds.share)
     assert shares == sorted(shares, reverse=True)
     assert (shares[CROWD - 2], shares[CROWD - 1], shares[-1]) == (SHARE, SHARE // 2, 1)
+
+
+def test_nothing_is_taken_at_once_of_who_waits_for_much_where_others_wait() -> None:
+    loop = Turns()
+    rounds = Rounds(loop, lambda: loop.now)
+    assert rounds.at_once(LIGHT + 1) == ROUND
+    rounds.took(ROUND)
+    assert (rounds.at_once(LIGHT), rounds.at_once(LIGHT + 1)) == (SHARE, 0)
+    loop.turn()
+    rounds.join(Client(rounds, 1000))
+    assert (rounds.at_once(LIGHT), rounds.at_once(LIGHT + 1)) == (SHARE, 0)
 
 
 def test_work_grows_with_the_bytes() -> None:
@@ -135,7 +147,7 @@ def test_a_large_part_is_taken_at_once_whatever_a_round_is() -> None:
         rounds.took(SHARE)
         loop.now += 0.1
         loop.turn()
-    assert rounds.at_once == 1
+    assert rounds.at_once(0) == 1
     assert rounds.largest == ROUND
 
 
