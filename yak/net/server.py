@@ -157,7 +157,6 @@ class Server:
         del self._connections[connection.number]
         if not self._connections:
             self._empty.set()
-        self.handler.closed(connection)
 
     def note_partial(self, connection: ServerConnection, change: int, *, fresh: bool) -> None:
         """A connection's unfinished frame grew or shrank by `change`; fresh: it has just begun."""

@@ -19,6 +19,7 @@ Rules:
   the client ends too, at most LINGER_S.  Closing at once would reset the connection, and the
   client could lose the very error that tells it why.
 * A client that ends its side first still gets the answers that it waits for.
+* Who is gone and waited for many answers is forgotten in its turn, too: a thousand may go at once.
 
 A connection's reading, writing and ending hang together, hence more than 400 lines.  What all
 connections share is server.py's.  It gives no request a time limit, and promises no order of
@@ -44,7 +45,7 @@ from yak.errors import Refused
 from yak.model import MAX_INT, Address
 from yak.net import rounds
 from yak.net.unread import ANSWER_BYTES, SMALL_ANSWER, SMALL_IN_A_ROW
-from yak.net.weights import HEAVY_BYTES, Weights, weight_of
+from yak.net.weights import HEAVY_BYTES, REQUEST_BYTES, Weights, weight_of
 from yak.protocol import BadRequest, Buffer, Foreign, Frame, FrameReader, Part, TooLarge
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ class ServerConnection(asyncio.Protocol):
         "_eof",
         "_farewell",
         "_huge_due",
+        "_leaving",
         "_out",
         "_out_bytes",
         "_paused",
@@ -159,6 +161,8 @@ class ServerConnection(asyncio.Protocol):
         self._shut = False
         #: The connection is gone.
         self._broken_off = False
+        #: The handler has not heard of that yet: how much work that is.
+        self._leaving = 0
         self._timer: asyncio.TimerHandle | None = None
 
     # -- what the handler calls -------------------------------------------------------------------
@@ -279,10 +283,17 @@ class ServerConnection(asyncio.Protocol):
         self._server.unread.forget(self)
         self._out.clear()
         self._out_bytes = 0
+        waited = 1 + self._weights.bytes // REQUEST_BYTES
         self._weights.clear()
         if self._timer is not None:
             self._timer.cancel()
         self._server.remove(self)
+        self._leaving = waited
+        if waited <= rounds.LIGHT:
+            self._leave()
+        elif not self._backlogged:
+            self._backlogged = True
+            self._server.rounds.join(self)
 
     # -- how it works -----------------------------------------------------------------------------
 
@@ -366,7 +377,7 @@ class ServerConnection(asyncio.Protocol):
         """Called in a round; how much work it took."""
         self._backlogged, self._refused = False, None
         if self._broken_off:
-            return 0
+            return self._leave()
         work, self._debt = self._debt, 0
         share = self._server.rounds.share
         if work < share or self._huge_due:
@@ -374,6 +385,13 @@ class ServerConnection(asyncio.Protocol):
         elif self._waits:
             self._wait_for_a_round()
         self._go_on()
+        return work
+
+    def _leave(self) -> int:
+        """What it waited for is forgotten; how much that was, in requests."""
+        work, self._leaving = self._leaving, 0
+        if work:
+            self._server.handler.closed(self)
         return work
 
     def _take_some(self, share: int, largest: int) -> int:

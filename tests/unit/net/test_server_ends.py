@@ -21,6 +21,7 @@ from yak.config import Limits
 from yak.errors import Fatal
 from yak.net import listener, server
 from yak.net.listener import Listener
+from yak.net.rounds import LIGHT
 from yak.net.server import Server
 from yak.protocol import RequestDecoder
 
@@ -73,6 +74,32 @@ def test_a_client_that_ends_first_still_gets_its_answers(run: Run) -> None:
                 assert await client.answers(1) == [id_]
             await client.end()
             await on.handler.until(lambda: bool(on.handler.gone))
+
+    run(play())
+
+
+def test_who_goes_and_waited_for_much_is_forgotten_in_its_turn(run: Run) -> None:
+    """A thousand may go at once, each with a thousand answers that nobody wants any more."""
+
+    async def play() -> None:
+        async with stage(Recorder(answering=False)) as on:
+            much = [await on.dial() for _ in range(20)]
+            for client in much:
+                client.ask(*range(10 * LIGHT))
+            await on.handler.until(lambda: len(on.handler.taken) == 20 * 10 * LIGHT)
+            for client in much:
+                reset = struct.pack("ii", 1, 0)
+                sock = client.writer.get_extra_info("socket")
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
+                client.writer.transport.abort()
+            most = told = 0
+            while told < 20:
+                before = told
+                await asyncio.sleep(0)
+                told = len(on.handler.gone)
+                most = max(most, told - before)
+            assert most <= 3, "they were all forgotten in one round of the loop"
+            assert on.server.room.bytes == 0
 
     run(play())
 
