@@ -5,6 +5,8 @@ topics that is a fifth of a second, in which nobody is answered.
 
 * What a full collection has found alive is set aside (`gc.freeze`): the next one looks at what
   was made since then.
+* What may wait by the hundred thousand (requests, and who waits for their answers) is not looked
+  at: structs with `gc=False`, which are never part of a cycle, tuples and numbers.
 * Cycles that die when they have been set aside are not found.  So where twice as much is set aside
   as at the last look through everything, and LEAST more, everything is looked through again: as
   often as what is kept doubles, and never while it stays as large as it is.

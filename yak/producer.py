@@ -211,7 +211,7 @@ class AsyncProducer:
             value, key = self._forms.value(value), self._forms.key(key)
         line = encode_record(value, key, headers, timestamp)
         if key is None and partition is None:
-            placed = self._accumulator.add_soon(topic, line)
+            placed = self._accumulator.add_to_open(topic, line)
             if placed is not None:
                 return AsyncSent(placed[0], placed[1])
         since: float | None = None
@@ -510,7 +510,7 @@ class Producer:
             value, key = twin._forms.value(value), twin._forms.key(key)
         line = encode_record(value, key, headers, timestamp)
         if key is None and partition is None:
-            placed = twin._accumulator.add_soon(topic, line)
+            placed = twin._accumulator.add_to_open(topic, line)
             if placed is not None:
                 return Sent(placed[0], placed[1])
         since: float | None = None

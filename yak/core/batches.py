@@ -177,7 +177,7 @@ class Accumulator:
         #: records more.
         self.failed: list[Batch] = []
         self.failed_unlisted = 0
-        #: Whether more may be added; whoever adds asks, `add` itself does not.
+        #: Whether more may be added: `add_to_open` asks, and whoever calls `add` has asked.
         self.accepting = True
         #: Open batches go out whatever their age while this is above zero.
         self.flushing = 0
@@ -223,11 +223,12 @@ class Accumulator:
             batch.parts.append(lines)
             return batch, place
 
-    def add_soon(self, name: str, line: bytes) -> tuple[Batch, int] | None:
-        """As `add`, for a record without a key or partition, where that is all that there is to do:
-        its topic is known, and where it goes next a batch is open and has room.  None otherwise.
+    def add_to_open(self, name: str, line: bytes) -> tuple[Batch, int] | None:
+        """As `add`, for a record without a key or partition, where its topic is known and a batch
+        is open there and has room.  None otherwise; then nothing was done.
 
-        Nearly every record that is sent alone takes this short way, in one call.
+        Nearly every record that is sent alone goes this way.  It says again what `add` does, since
+        each call costs as much as all that is counted here.
         """
         topic = self.topics.get(name)
         if topic is None:

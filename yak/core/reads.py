@@ -33,7 +33,7 @@ from yak.model import TopicPartition
 
 
 class _Waiting(msgspec.Struct, eq=False, gc=False):
-    """A fetch that waits for a first record."""
+    """A fetch that waits for a first record.  There may be hundreds of thousands: no `gc`."""
 
     conn: int
     request: m.Fetch

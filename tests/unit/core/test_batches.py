@@ -51,23 +51,23 @@ def test_batches_are_sealed_by_count_and_by_size_and_leave_in_order() -> None:
 
 def test_the_short_way_adds_where_an_open_batch_has_room_and_nowhere_else() -> None:
     accumulator, topic, _ = _accumulator(batch_bytes=3 * len(LINE), buffer_bytes=5 * len(LINE))
-    assert accumulator.add_soon("other", LINE) is None, "nothing is known of it"
-    assert accumulator.add_soon("t", LINE) is None, "no batch is open"
+    assert accumulator.add_to_open("other", LINE) is None, "nothing is known of it"
+    assert accumulator.add_to_open("t", LINE) is None, "no batch is open"
     first, _ = accumulator.add(topic, 0, LINE, 1)
-    assert accumulator.add_soon("t", LINE) == (first, 1)
+    assert accumulator.add_to_open("t", LINE) == (first, 1)
     assert (first.count, first.size, first.parts) == (2, 2 * len(LINE), [LINE, LINE])
     assert (accumulator.buffered, accumulator.taken) == (2 * len(LINE), 2)
-    assert accumulator.add_soon("t", LINE + LINE) is None, "too many bytes for the batch"
+    assert accumulator.add_to_open("t", LINE + LINE) is None, "too many bytes for the batch"
     accumulator.accepting = False
-    assert accumulator.add_soon("t", LINE) is None, "no more may come"
+    assert accumulator.add_to_open("t", LINE) is None, "no more may come"
     accumulator.accepting = True
     accumulator.add(topic, 1, LINE + LINE, 1)
-    assert accumulator.add_soon("t", LINE) == (first, 2), "where the sticky one is"
-    assert accumulator.add_soon("t", LINE) is None, "the batch has all its records"
+    assert accumulator.add_to_open("t", LINE) == (first, 2), "where the sticky one is"
+    assert accumulator.add_to_open("t", LINE) is None, "the batch has all its records"
     assert (first.count, accumulator.buffered) == (3, 5 * len(LINE))
     full, topic, _ = _accumulator(buffer_bytes=2 * len(LINE))
     full.add(topic, 0, LINE + LINE, 1)
-    assert full.add_soon("t", LINE) is None, "the buffer is full"
+    assert full.add_to_open("t", LINE) is None, "the buffer is full"
 
 
 def test_an_open_batch_lingers_unless_it_is_flushed() -> None:
