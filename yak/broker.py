@@ -24,7 +24,6 @@ import uuid
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from yak import messages as m
@@ -223,7 +222,7 @@ class Broker:
         self._tell_of_our_disk(view)
         self.store.segment_bytes = view.settings.oplog_segment_bytes
         if joined:
-            self._recorded(view)
+            self._recorded()
             self._tell(e.Joined(view))
         else:
             self._tell(e.ViewChanged(view))
@@ -241,10 +240,9 @@ class Broker:
             self._suspect = False
             self.story.tell("whole_again", reason="all that the leader has is here, and in sync")
 
-    def _recorded(self, view: m.ClusterView) -> None:
-        """In what state our log is; the mark has done its work."""
-        me = next(one for one in view.brokers if one.id == self.config.id)
-        self._mark(partial(self.data_dir.recorded, me.run), "still_marked_suspect")
+    def _recorded(self) -> None:
+        """This run, and in what state our log is; the marks have done their work."""
+        self._mark(self.data_dir.recorded, "still_marked_suspect")
 
     def _mark(self, mark: Callable[[], None], refused: str) -> None:
         """Where the disk has no room for it the older mark stays: that costs care, and no data."""
@@ -390,7 +388,7 @@ class Broker:
             end=(epochs[-1][0], self.store.next_index - 1) if epochs else (0, 0),
             epoch=self.node.epoch,
             seen=(view.epoch, view.version) if view else (0, 0),
-            run=self.data_dir.meta.run,
+            lineage=tuple(self.data_dir.meta.lineage),
         )
 
     def _advertised(self) -> Address:
@@ -429,7 +427,7 @@ class Broker:
             loop.default_exception_handler(context)
 
     def leaves(self) -> None:
-        """Before the goodbye: this run ends in order, and is counted as ended."""
+        """Before the goodbye: this run ends in order, and is marked as ended."""
         self._mark(self.data_dir.mark_leaving, "still_marked_running")
 
     def close_files(self) -> None:

@@ -22,8 +22,8 @@ class Join(Request, tag="join", kw_only=True):
 
     end: [epoch, index] of the last operation it holds, [0, 0] if none.  epoch: the highest
     epoch it has taken part in.  seen: [epoch, version] of the cluster document that it stood on
-    when it held that, [0, 0] before its first one.  run: the number of this run of its data
-    directory, 0 where that does not count.
+    when it held that, [0, 0] before its first one.  lineage: the marks of its data directory's
+    runs of which yak-zk may have heard, newest last; empty where that does not count.
     """
 
     broker: Id
@@ -36,7 +36,12 @@ class Join(Request, tag="join", kw_only=True):
     end: tuple[Epoch, Index]
     epoch: Epoch
     seen: tuple[Epoch, Count] = (0, 0)
-    run: Count = 0
+    lineage: tuple[str, ...] = ()
+
+    @property
+    def mark(self) -> str:
+        """The newest of its lineage, "" without one."""
+        return self.lineage[-1] if self.lineage else ""
 
 
 class Beat(Request, tag="heartbeat", kw_only=True):
@@ -73,10 +78,10 @@ class Resign(Request, tag="resign", kw_only=True):
 class Leave(Request, tag="leave", kw_only=True):
     """A broker says goodbye: its session ends now, by its own will.
 
-    run: the number that its data directory keeps from now on; 0 where it does not count.
+    mark: the newest of its data directory's lineage; "" where that does not count.
     """
 
-    run: Count = 0
+    mark: str = ""
 
 
 class ClusterQuery(Request, tag="cluster", kw_only=True):
@@ -111,10 +116,7 @@ CoordinatorRequest: TypeAlias = (
 
 
 class BrokerInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """A broker as yak-zk knows it.  inc: of its live session, "" without one.
-
-    run: the newest run of its data directory that yak-zk has heard of.
-    """
+    """A broker as yak-zk knows it.  inc: of its live session, "" without one."""
 
     id: int
     host: str
@@ -122,7 +124,6 @@ class BrokerInfo(msgspec.Struct, frozen=True, kw_only=True):
     live: bool
     inc: str = ""
     state: LogState = "whole"
-    run: int = 0
 
 
 class ClusterView(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="cluster"):

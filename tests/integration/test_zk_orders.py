@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.support.cluster import FAST, Cluster, MakeCluster, run_command
 from tests.support.history import Reader, Writer, closing_read, judge
 from tests.support.logfiles import oplog_bytes, segments
@@ -140,9 +142,11 @@ def test_a_look_changes_nothing_and_nonsense_is_refused(make_cluster: MakeCluste
 # -- nobody is electable --------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("unheard", [0, 2])
 def test_an_older_copy_of_a_directory_is_not_elected_and_is_filled_by_who_has_more(
-    make_cluster: MakeCluster, tmp_path: Path
+    make_cluster: MakeCluster, tmp_path: Path, unheard: int
 ) -> None:
+    """Also one that starts more than once before yak-zk hears of it."""
     cluster = make_cluster()
     backup = tmp_path / "backup"
     values = fill(cluster, 0, 20)
@@ -154,6 +158,12 @@ def test_an_older_copy_of_a_directory_is_not_elected_and_is_filled_by_who_has_mo
     cluster.kill(*cluster.ids)
     shutil.rmtree(cluster.data_dir(1))
     shutil.copytree(backup, cluster.data_dir(1))
+    assert cluster.zk is not None
+    cluster.zk.kill()
+    for _ in range(unheard):
+        cluster.start(1)
+        cluster.kill(1)
+    cluster.start_zk()
     cluster.start(1)
     wait_until(lambda: state(cluster)["suspects"], "yak-zk hears of the copy")
     seen = status(cluster)

@@ -70,7 +70,7 @@ def document_of(scene: Scene, zk: Zk, leader_inc: str = "") -> Document:
         leader_inc=leader_inc,
         isr=tuple(Replica(i + 1, f"d{zk.disks[i]}") for i in members(zk.isr, scene.n)),
         suspects=suspects,
-        brokers={i + 1: Known("h", 1, f"d{disk}", run=1) for i, disk in enumerate(zk.disks)},
+        brokers={i + 1: Known("h", 1, f"d{disk}", mark="run 1") for i, disk in enumerate(zk.disks)},
         settings=Settings(min_insync_replicas=scene.min_isr),
     )
 
@@ -195,7 +195,7 @@ def join_of(i: int, broker: Broker) -> m.Join:
         state=STATES[broker.mark],
         end=divmod(end_of(broker.log), 100),
         epoch=broker.ep,
-        run=1 if broker.old else 2,
+        lineage=("run 2",) if broker.old else ("run 1", "run 2"),
     )
 
 

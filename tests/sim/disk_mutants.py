@@ -95,7 +95,7 @@ def marker_told() -> Patch:
 
     def mutant(self: Broker, view: m.ClusterView, joined: bool) -> None:
         if joined and self.stopped.is_set():
-            self._recorded(view)
+            self._recorded()
         viewed(self, view, joined)
 
     return patch.object(Broker, "_viewed", mutant)

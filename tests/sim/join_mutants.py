@@ -1,7 +1,7 @@
 """Mutants of the rules by which brokers join, are elected, are taken for dead, and give up.
 
-    joins      bootstrap  torn  damaged  other_disk  older_copy  still_suspect  whole_again
-               whole_named
+    joins      bootstrap  torn  damaged  other_disk  older_copy  older_restarts  still_suspect
+               whole_again  whole_named
     election   torn_all  torn_furthest  settled  drop_floor  drop_dead
     lease      deposed  deposed_all  deposed_restart
     liveness   death_check  hung  resign  cooldown
@@ -82,6 +82,16 @@ def other_disk() -> Patch:
 def older_copy() -> Patch:
     """A disk that is older than what was here under its id is as good as any."""
     return patch.object(joins, "_older_copy", lambda *_: "")
+
+
+def older_restarts() -> Patch:
+    """An older copy that starts more than once before yak-zk hears of it passes for the newest."""
+    older = joins._older_copy
+
+    def mutant(before: Known, request: m.Join) -> str:
+        return older(before, request) if len(request.lineage) <= 2 else ""
+
+    return patch.object(joins, "_older_copy", mutant)
 
 
 def still_suspect() -> Patch:
@@ -258,6 +268,7 @@ RULES: Final[dict[str, Callable[[], Patch]]] = {
         damaged,
         other_disk,
         older_copy,
+        older_restarts,
         still_suspect,
         whole_again,
         whole_named,
@@ -282,6 +293,7 @@ SCENT: Final[dict[str, tuple[str, int]]] = {
     "damaged": ("torn", 24),
     "other_disk": ("torn", 5),
     "older_copy": ("older_copy", 1),
+    "older_restarts": ("older_restarts", 1),
     "still_suspect": ("still_suspect", 1),
     "whole_again": ("torn", 5),
     "whole_named": ("whole_named", 1),

@@ -121,6 +121,15 @@ def _older_copy(rng: random.Random, _: Setup) -> list[Fault]:
     ]
 
 
+def _older_restarts(rng: random.Random, setup: Setup) -> list[Fault]:
+    """As above, and it dies again as it starts: before yak-zk is there to hear of it."""
+    *before, put_back, leader_dies = _older_copy(rng, setup)
+    zk_dies = before[-1]
+    again = [Fault(put_back.at + 0.15 * n, "kill", "b2", 0.01) for n in (1, 2)]
+    before[-1] = dataclasses.replace(zk_dies, lasts=0.6)
+    return [*before, put_back, leader_dies, *again]
+
+
 # -- Torn ones ------------------------------------------------------------------------------------
 
 
@@ -275,6 +284,7 @@ SCENES: Final[dict[str, Callable[[random.Random, Setup], list[Fault]]]] = {
     "whole_named": _whole_named,
     "marker_told": _marker_told,
     "older_copy": _older_copy,
+    "older_restarts": _older_restarts,
     "torn_furthest": _torn_furthest,
     "settled": _settled,
     "deposed_all": _deposed_all,

@@ -200,5 +200,5 @@ class Session:
             if once:
                 once.pop()()
 
-        self._wire.ask(m.Leave(id=0, run=self._broker._identity().run), b"", end)
+        self._wire.ask(m.Leave(id=0, mark=self._broker._identity().mark), b"", end)
         self._process.after(LEAVE_S, end)

@@ -58,6 +58,7 @@ def test_what_keeps_disks_small_happens_often_enough() -> None:
         (314479, ""),  # killed between a failed sync and its mark: held for a lie
         (403154, ""),  # what a failed sync may have lost was not written again without fsync=always
         (502593, ""),  # the end of a run was counted, and not saved: an older copy, it seemed
+        (524927, ""),  # an older copy that started twice before it was heard passed for the newest
         (900550, ""),  # asked to stop twice, and taken for one that saw what must not be
     ],
 )

@@ -242,15 +242,18 @@ class RawMember:
         self._handled: dict[Where, list[int]] = {}
         self._member = ""
         self._generation = 0
+        #: Until then nobody has expelled it, and nothing is another member's.
+        self._stands_until = 0.0
 
     def run(self, stopped: Stopped) -> None:
         self._join()
         beat_at = 0.0
         while not stopped():
-            if time.monotonic() >= beat_at:
+            if time.monotonic() >= min(beat_at, self._stands_until):
                 beat_at = time.monotonic() + BEAT_S
                 self._beat()
-            self._fetch()
+            if time.monotonic() < self._stands_until:
+                self._fetch()
             self._ack()
         for where in list(self._at):
             self._let(where)
@@ -277,6 +280,7 @@ class RawMember:
 
     def _heard(self, sent_at: float) -> None:
         session_s = self._session_ms / 1000
+        self._stands_until = sent_at + session_s
         self._notes.add("beat", t0=sent_at, group=self._group, session_s=session_s)
 
     def _beat(self) -> None:

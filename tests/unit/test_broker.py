@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import time
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -93,7 +92,7 @@ async def test_a_full_disk_keeps_the_mark_of_a_torn_log_and_does_not_stop_the_br
     disk = MemoryDisk()
     broker = new_broker(disk, suspect="torn")
     disk.space_left = 0
-    broker._mark(partial(broker.data_dir.recorded, 0), "still_marked_suspect")
+    broker._mark(broker.data_dir.recorded, "still_marked_suspect")
     assert broker.failure is None
     disk.close()
     assert DataDir.open(disk, "/b", kind="broker", broker=1).state == "torn"

@@ -259,7 +259,7 @@ class Coordinator:
         return self._settle(
             now,
             lambda: Reply(conn, request.id, m.Done()),
-            document=ended(self.document, broker, request.run),
+            document=ended(self.document, broker, request.mark),
             said=[Tell("left", {"broker": broker, "reason": reason})],
         )
 
@@ -364,7 +364,6 @@ class Coordinator:
             live=session is not None or broker in self._presumed,
             inc=session.present.inc if session else "",
             state=suspect.state if suspect else "whole",
-            run=known.run,
         )
 
     def status(self, now: Now) -> m.CoordinatorStatus:

@@ -44,15 +44,15 @@ class Suspect(msgspec.Struct, frozen=True):
 class Known(msgspec.Struct, frozen=True):
     """A broker that has joined at some time: where it listened, on which disk.
 
-    inc, run: the last process that was taken in, and the newest run of that disk; "" and 0 where
-    it was not said.
+    inc, mark: the last process that was taken in, and the newest mark of its disk's lineage; ""
+    where it was not said.
     """
 
     host: str
     port: int
     disk: str
     inc: str = ""
-    run: int = 0
+    mark: str = ""
 
 
 class Document(msgspec.Struct, frozen=True, kw_only=True):

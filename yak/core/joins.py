@@ -7,10 +7,10 @@ rules are `bootstrap`, `not_whole`, `other_disk`, `older_copy`.
   comes with another disk, or when its disk is an older copy of the one that was here.  It stays
   one through restarts (its log is no better for having been reported), and with the worst of what
   it reported.
-* `older_copy`: the runs of a disk are numbered, each before its join, and the orderly end of one
-  before its goodbye.  A disk that comes with a number that yak-zk has heard of from another process
-  is a copy that was made before that one.  What it cannot know is a copy of a running disk that
-  is put back after that very run was killed.
+* `older_copy`: a disk marks each of its runs before its join, and the orderly end of one before its
+  goodbye; the marks are its *lineage*.  One without the newest mark that yak-zk has heard of is a
+  copy that was made before that, however often it has started since.  What yak-zk cannot know is a
+  copy of a running disk that is put back after that very run was killed.
 
 What it does not do: who is whole again, and when, is election.py's.
 """
@@ -39,7 +39,7 @@ def take_in(
     """
     _check_cluster(document, request)
     _check_disk(request, live, connected=connected)
-    known = _known(document, request)
+    known = Known(request.host, request.port, request.disk, request.inc, request.mark)
     before = document.brokers.get(request.broker, known)
     document = replace(document, brokers={**document.brokers, request.broker: known})
     said = []
@@ -57,26 +57,19 @@ def take_in(
     return document, said
 
 
-def _known(document: Document, request: m.Join) -> Known:
-    """The broker as it is from this join on."""
-    before, run = document.brokers.get(request.broker), request.run
-    if run and before is not None and before.disk == request.disk:
-        # An older copy counts on from here, so that the newer one is known for what it is, too.
-        run = max(run, before.run + 1 if _older_copy(before, request) else before.run)
-    return Known(request.host, request.port, request.disk, request.inc, run)
-
-
 def _older_copy(before: Known, request: m.Join) -> str:
-    """older_copy: a run of this disk that yak-zk has heard of was another process's, so what
-    that one wrote is not here.  "" if all is well.
+    """older_copy: yak-zk has heard of a run of this disk of which it knows nothing, so what that
+    one wrote is not here.  "" if all is well.
+
+    It is taken in with its own mark, so that the newer disk, put back in turn, is an older copy.
     """
-    if request.disk != before.disk or request.inc == before.inc:
+    if request.disk != before.disk or not (before.mark and request.lineage):
         return ""
-    if not 0 < request.run <= before.run:
+    if before.mark in request.lineage:
         return ""
     return (
-        f"its directory is an older copy: this is run {request.run} of it, and yak-zk has heard "
-        f"of run {before.run}"
+        f"its directory is an older copy: it knows nothing of run {before.mark}, of which yak-zk "
+        "has heard"
     )
 
 
@@ -116,13 +109,13 @@ def newest_epoch(request: m.Join) -> int:
     return max(request.epoch, request.end[0], request.seen[0])
 
 
-def ended(document: Document, broker: int, run: int) -> Document:
-    """older_copy: this broker's directory has ended in order, and counts on from `run`.
+def ended(document: Document, broker: int, mark: str) -> Document:
+    """older_copy: this broker's directory has ended in order, and `mark` says so in its lineage.
 
     So a copy that was made of it before that is older, though no run has begun since.
     """
     known = document.brokers[broker]
-    known = replace(known, run=max(known.run, run))
+    known = replace(known, mark=mark or known.mark)
     return replace(document, brokers={**document.brokers, broker: known})
 
 

@@ -171,7 +171,7 @@ class CoordinatorSession:
             return
         connection = self._session.connection
         try:
-            goodbye = m.Leave(id=0, run=self._identity().run)
+            goodbye = m.Leave(id=0, mark=self._identity().mark)
             await connection.ask(goodbye, m.Done, timeout_s=LEAVE_S)
         except YakError as error:
             _log.info("yak-zk at %s did not hear the goodbye: %s", self.address, error)

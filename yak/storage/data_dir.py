@@ -2,7 +2,7 @@
 
     data/broker-1/lock         held by the process that runs here, for as long as it lives
     data/broker-1/meta.json    {"format":1,"kind":"broker","broker":1,"cluster":"…","disk":"…",
-                                "epoch":3,"run":7,"suspect":null,
+                                "epoch":3,"lineage":["…"],"suspect":null,
                                 "running":{"inc":"…","boot_id":"…","fsync":"always"},
                                 "crc":"9ae0daaf"}
 
@@ -21,8 +21,8 @@ Rules:
       another boot id, another fsync            | unclean: the end of the log may be missing
 
   Without a boot id to be had, every boot counts as another one.
-* `run` counts the runs, each before its join, and the orderly end of one before its goodbye.
-  yak-zk keeps the newest it has heard of, and so knows an older copy of the directory.
+* `lineage`: a mark for each run, from before its join, and for its orderly end, from before its
+  goodbye.  yak-zk keeps the newest it has heard of; an older copy of the directory lacks it.
 * `suspect` says why this disk may lack what it once had ("torn", "damaged", "unclean").  It is
   written before anything is cut, and stays until yak-zk has recorded it (`recorded`).
 * `rewrite_from` names the first operation that a failed sync may have lost.  The next start
@@ -49,6 +49,9 @@ from yak.storage.disk import SHORTAGES, Disk
 from yak.storage.faults import StorageError
 
 FORMAT: Final = 1
+#: Marks that a directory keeps while it cannot know that yak-zk heard of a newer one.  One that had
+#: to forget some passes for an older copy at worst, and is filled by the leader.
+LINEAGE_MAX: Final = 100
 #: In a data directory: what was damaged, in numbered directories.
 DAMAGED: Final = "damaged"
 _CRC_TAIL_BYTES: Final = len(b',\n  "crc": "00000000"\n}\n')
@@ -76,7 +79,7 @@ class Meta(msgspec.Struct, kw_only=True):
     """meta.json.  broker: 0 for yak-zk.  cluster: null before the first join.
 
     disk: this directory's own id.  epoch: the highest one that the broker has persisted.
-    run: how often it was begun and ended, as far as that counts.
+    lineage: marks of its runs and their ends, newest last.
     rewrite_from: the first operation that a failed sync may have lost.
     set_aside: the log and the partition files are damaged, and are to be moved out of the way.
     """
@@ -87,7 +90,7 @@ class Meta(msgspec.Struct, kw_only=True):
     cluster: str | None = None
     disk: str
     epoch: int = 0
-    run: int = 0
+    lineage: list[str] = []
     suspect: LogState | None = None
     rewrite_from: int | None = None
     set_aside: bool = False
@@ -213,16 +216,17 @@ class DataDir:
     def mark_running(self, *, inc: str, boot_id: str, fsync: str) -> None:
         """From now on an end without `mark_stopped` is noticed at the next start."""
         self.meta.running = Running(inc, boot_id, fsync)
-        self.meta.run += 1
+        self._add_mark(inc)
         self._save()
 
     def mark_leaving(self) -> None:
         """A copy that was made of this run is older from now on, unless that cannot be saved."""
-        self.meta.run += 1
+        before = self.meta.lineage
+        self._add_mark(f"{before[-1]}.ended" if before else "ended")
         try:
             self._save()
         except Fatal:
-            self.meta.run -= 1  # yak-zk must not hear of a number that the next start does not know
+            self.meta.lineage = before  # yak-zk must not hear of what the next start does not know
             raise
 
     def mark_stopped(self) -> None:
@@ -276,15 +280,23 @@ class DataDir:
         self.meta.set_aside = False
         self._save()
 
-    def recorded(self, run: int) -> None:
-        """yak-zk has recorded of what this disk is suspected: from now on that record decides.
+    def recorded(self) -> None:
+        """yak-zk has recorded this run, and of what this disk is suspected: that decides now.
 
-        run: the number that it gave this run, higher than ours if the directory is an older copy.
+        Older marks are forgotten, with whatever is saved next.
         """
-        run = max(run, self.meta.run)
-        if self.meta.suspect is not None or run > self.meta.run:
-            self.meta.suspect, self.meta.run = None, run
+        lineage, running = self.meta.lineage, self.meta.running
+        if running is not None and running.inc in lineage:
+            self.meta.lineage = lineage[lineage.index(running.inc) :]
+        if self.meta.suspect is not None:
+            self.meta.suspect = None
             self._save()
+
+    def _add_mark(self, mark: str) -> None:
+        lineage = [*self.meta.lineage, mark]
+        if len(lineage) > LINEAGE_MAX:
+            del lineage[1]  # the first is one that yak-zk was known to have
+        self.meta.lineage = lineage
 
     def _judge_last_run(self, boot_id: str) -> None:
         last = self.meta.running

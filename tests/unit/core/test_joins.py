@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from msgspec.structs import replace
 
 from tests.support.documents import NEW, a_join, agreed, alive, decide, take_in
 from yak import messages as m
 from yak.core import joins
-from yak.core.document import Present, Replica
+from yak.core.document import Document, Present, Replica
 from yak.errors import Refused, is_retriable
 
 # -- who may come ---------------------------------------------------------------------------------
@@ -100,53 +102,67 @@ def test_not_whole_the_worst_that_was_reported_stays() -> None:
 # -- older copies ---------------------------------------------------------------------------------
 
 
-def test_each_start_of_a_disk_is_a_newer_run_and_the_same_process_may_say_so_again() -> None:
+def came(document: Document, *lineage: str, broker: int = 2, **more: Any) -> Document:
+    """It joins, as the newest of these runs of its disk."""
+    return take_in(document, a_join(broker, inc=lineage[-1], lineage=lineage, **more))
+
+
+def test_each_start_of_a_disk_is_known_and_the_same_process_may_say_so_again() -> None:
     document = agreed()
-    for inc, run in (("i2.1", 1), ("i2.1", 1), ("i2.2", 2), ("i2.3", 5), ("i2.3", 5)):
-        document = take_in(document, a_join(2, inc=inc, run=run))
-        assert (document.brokers[2].inc, document.brokers[2].run) == (inc, run)
+    for lineage in (("a",), ("a",), ("a", "b"), ("b",), ("b", "c", "d", "e"), ("e",)):
+        document = came(document, *lineage)
+        assert (document.brokers[2].inc, document.brokers[2].mark) == (lineage[-1], lineage[-1])
     assert document.suspects == {}
 
 
-@pytest.mark.parametrize("run", [1, 6, 7])
-def test_older_copy_a_disk_that_comes_with_a_run_that_was_heard_of_is_not_whole(run: int) -> None:
-    document = take_in(agreed(leader=None), a_join(1, inc="i1.7", run=7))
-    document = take_in(document, a_join(1, inc="i1.8", run=run))
+def test_a_start_that_yak_zk_recorded_and_the_disk_never_heard_of_it_is_known() -> None:
+    document = came(came(agreed(), "a"), "a", "b")
+    assert came(document, "a", "b", "c").suspects == {}
+
+
+@pytest.mark.parametrize("lineage", [("c",), ("a", "c"), ("a", "c", "d", "e", "f", "g")])
+def test_older_copy_a_disk_that_knows_nothing_of_the_last_run_is_not_whole(
+    lineage: tuple[str, ...],
+) -> None:
+    """However often it has started since."""
+    document = came(agreed(leader=None), "a", broker=1)
+    document = came(document, "a", "b", broker=1)
+    document = came(document, *lineage, broker=1)
     assert document.suspects[1].state == "unclean"
-    assert f"older copy: this is run {run} of it, and yak-zk has heard of run 7" in (
-        document.suspects[1].why
-    )
+    assert "older copy: it knows nothing of run b, of which yak-zk" in document.suspects[1].why
     assert decide(document, alive(1)).leader is None
     assert decide(document, alive(1, 2)).leader == 2
 
 
 def test_older_copy_an_orderly_end_makes_a_copy_of_that_run_older() -> None:
-    document = take_in(agreed(), a_join(2, inc="i2.3", run=3))
-    document = joins.ended(document, 2, 4)
-    assert take_in(document, a_join(2, inc="i2.5", run=5)).suspects == {}
-    assert take_in(document, a_join(2, inc="i2.4", run=4)).suspects[2].state == "unclean"
+    document = joins.ended(came(agreed(), "a"), 2, "a.ended")
+    assert came(document, "a", "a.ended", "b").suspects == {}
+    assert came(document, "a", "b").suspects[2].state == "unclean"
 
 
-def test_older_copy_counts_on_so_that_the_newer_one_is_not_whole_after_it() -> None:
-    document = take_in(agreed(), a_join(2, inc="new", run=7))
-    document = take_in(document, a_join(2, inc="old", run=3))
+def test_an_end_without_a_mark_leaves_the_one_that_was_heard() -> None:
+    assert joins.ended(came(agreed(), "a"), 2, "").brokers[2].mark == "a"
+
+
+def test_older_copy_is_the_newest_then_and_the_newer_one_is_not_whole_after_it() -> None:
+    document = came(agreed(), "a", "new")
+    document = came(document, "a", "old")
     document = replace(document, suspects={})  # it has caught up
-    assert document.brokers[2].run == 8, "which yak-zk tells it"
-    assert take_in(document, a_join(2, inc="old", run=8)).suspects == {}
-    assert take_in(document, a_join(2, inc="old again", run=9)).suspects == {}
-    assert take_in(document, a_join(2, inc="new again", run=8)).suspects[2].state == "unclean"
+    assert came(document, "old").suspects == {}
+    assert came(document, "old", "old again").suspects == {}
+    assert came(document, "new", "new again").suspects[2].state == "unclean"
 
 
 def test_older_copy_is_no_better_for_being_torn_and_no_worse_for_being_damaged() -> None:
-    document = take_in(agreed(), a_join(2, inc="i2.7", run=7))
+    document = came(agreed(), "a")
     for state, becomes in (("torn", "unclean"), ("damaged", "damaged")):
-        copied = take_in(document, a_join(2, inc="i2.8", run=7, state=state))
-        assert copied.suspects[2].state == becomes
+        assert came(document, "b", state=state).suspects[2].state == becomes
 
 
-def test_a_run_counts_for_its_own_disk_and_where_it_is_said() -> None:
-    document = take_in(agreed(isr=(1, 3)), a_join(2, inc="i2.7", run=7))
-    other = take_in(document, a_join(2, inc="x", disk="dX", run=1))
+def test_a_lineage_counts_for_its_own_disk_and_where_it_is_said() -> None:
+    document = came(agreed(isr=(1, 3)), "a")
+    other = came(document, "x", disk="dX")
     assert other.suspects == {}
-    assert (other.brokers[2].disk, other.brokers[2].run) == ("dX", 1)
-    assert take_in(document, a_join(2, inc="x", run=0)).suspects == {}
+    assert (other.brokers[2].disk, other.brokers[2].mark) == ("dX", "x")
+    silent = take_in(document, a_join(2, inc="x"))
+    assert (silent.suspects, silent.brokers[2].mark) == ({}, "")

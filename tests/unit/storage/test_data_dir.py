@@ -10,7 +10,14 @@ import pytest
 
 from tests.support.memory_disk import MemoryDisk
 from yak.errors import Fatal
-from yak.storage.data_dir import DataDir, Kind, read_boot_id, worse, write_json_durably
+from yak.storage.data_dir import (
+    LINEAGE_MAX,
+    DataDir,
+    Kind,
+    read_boot_id,
+    worse,
+    write_json_durably,
+)
 from yak.storage.disk import Disk, OsDisk
 
 
@@ -48,22 +55,29 @@ def test_a_new_directory_gets_an_id_and_keeps_what_is_saved(disk: Disk, root: st
     assert written["kind"] == "broker"
 
 
-def test_runs_are_counted_from_their_beginning_and_once_more_before_a_goodbye(
+def saved_lineage(disk: Disk, path: str) -> list[str]:
+    written = msgspec.json.decode(disk.read_file(f"{path}/meta.json"))["lineage"]
+    assert isinstance(written, list)
+    return written
+
+
+def test_runs_are_marked_from_their_beginning_and_once_more_before_a_goodbye(
     disk: Disk, root: str
 ) -> None:
-    path, counted = f"{root}/data/broker-1", []
+    path, marked = f"{root}/data/broker-1", []
     for inc in ("i-1", "i-2"):
         one = open_dir(disk, path)
         one.mark_running(inc=inc, boot_id="boot-1", fsync="never")
-        counted.append(msgspec.json.decode(disk.read_file(f"{path}/meta.json"))["run"])
+        marked.append(saved_lineage(disk, path))
         one.mark_leaving()
-        counted.append(msgspec.json.decode(disk.read_file(f"{path}/meta.json"))["run"])
+        marked.append(saved_lineage(disk, path))
         one.mark_stopped()
         disk.close()
-    assert counted == [1, 2, 3, 4]
+    marks = ["i-1", "i-1.ended", "i-2", "i-2.ended"]
+    assert marked == [marks[: n + 1] for n in range(4)]
 
 
-def test_an_end_that_cannot_be_saved_is_not_counted() -> None:
+def test_an_end_that_cannot_be_saved_is_not_marked() -> None:
     """Else yak-zk would take the next start for one of an older copy."""
     disk = MemoryDisk()
     one = open_dir(disk, "/b")
@@ -71,18 +85,37 @@ def test_an_end_that_cannot_be_saved_is_not_counted() -> None:
     disk.space_left = 0
     with pytest.raises(Fatal):
         one.mark_leaving()
-    assert one.meta.run == 1
+    assert one.meta.lineage == ["i"]
 
 
-def test_an_older_copy_counts_on_from_where_yak_zk_says(disk: Disk, root: str) -> None:
+def test_marks_before_one_that_yak_zk_has_are_forgotten_with_what_is_saved_next(
+    disk: Disk, root: str
+) -> None:
     path = f"{root}/data/broker-1"
+    for inc in ("i-1", "i-2", "i-3"):
+        one = open_dir(disk, path)
+        one.mark_running(inc=inc, boot_id="boot-1", fsync="never")
+        disk.close()
     one = open_dir(disk, path)
-    one.mark_running(inc="i", boot_id="boot-1", fsync="never")
-    one.recorded(9)
-    disk.close()
-    again = open_dir(disk, path)
-    again.recorded(3)
-    assert again.meta.run == 9
+    one.mark_running(inc="i-4", boot_id="boot-1", fsync="never")
+    one.mark_leaving()
+    one.recorded()  # the answer to a join that was sent before: it may not know of the end yet
+    assert one.meta.lineage == ["i-4", "i-4.ended"]
+    assert saved_lineage(disk, path) == ["i-1", "i-2", "i-3", "i-4", "i-4.ended"]
+    one.mark_stopped()
+    assert saved_lineage(disk, path) == ["i-4", "i-4.ended"]
+
+
+def test_of_many_runs_that_yak_zk_may_not_know_the_first_and_the_newest_are_remembered(
+    disk: Disk, root: str
+) -> None:
+    one = open_dir(disk, f"{root}/data/broker-1")
+    one.mark_running(inc="known", boot_id="boot-1", fsync="never")
+    one.recorded()
+    for n in range(2 * LINEAGE_MAX):
+        one.mark_running(inc=f"i-{n}", boot_id="boot-1", fsync="never")
+    newest = [f"i-{n}" for n in range(LINEAGE_MAX + 1, 2 * LINEAGE_MAX)]
+    assert one.meta.lineage == ["known", *newest]
 
 
 def test_yak_zk_may_take_over_another_cluster_and_a_broker_never_changes_its_own(
@@ -122,7 +155,7 @@ def test_what_a_run_that_did_not_end_in_order_means(fsync: str, boot_id: str, st
     found.mark_running(inc="j", boot_id=boot_id, fsync="always")
     assert reopen(disk, boot_id).state == state
     found = reopen(disk, boot_id)
-    found.recorded(0)
+    found.recorded()
     assert found.state == "whole"
     assert reopen(disk, boot_id).state == "whole"
 

@@ -242,7 +242,7 @@ def test_the_suspicion_stays_until_it_is_recorded() -> None:
     life = Life(disk)
     assert life.found.state == "damaged"
     assert "yak-zk has not recorded it" in life.found.message
-    life.directory.recorded(0)
+    life.directory.recorded()
     disk.close()
     assert Life(disk).found.state == "whole"
 

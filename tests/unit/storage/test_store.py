@@ -281,7 +281,7 @@ def test_a_torn_end_is_remembered_before_it_is_cut() -> None:
     _, found, directory = start(disk)
     assert found.state == "torn"
     assert "yak-zk has not recorded it" in found.message
-    directory.recorded(0)
+    directory.recorded()
     disk.crash("kill", random.Random(0))
     assert start(disk)[1].state == "whole"
 
@@ -326,7 +326,7 @@ def test_a_damaged_log_is_kept_aside_and_the_broker_begins_empty() -> None:
     _, found, directory = start(disk)
     assert found.state == "damaged"
     assert disk.listdir("/data/damaged") == ["1"]
-    directory.recorded(0)
+    directory.recorded()
     disk.crash("kill", random.Random(0))
     assert start(disk)[1].state == "whole"
 
@@ -431,7 +431,7 @@ def test_a_failed_sync_is_remembered_and_made_good_by_the_next_start() -> None:
     store, found, directory = start(disk)
     assert (found.state, found.next) == ("unclean", 31)
     assert directory.rewrite_from is None
-    directory.recorded(0)
+    directory.recorded()
     disk.crash("power", random.Random(3))
     assert start(disk, boot_id="boot-2")[1][:3] == ("whole", "", 31)
 
@@ -522,7 +522,7 @@ def test_random_crashes(seed: int, fsync: Literal["always", "never"]) -> None:
                 assert found.state == "unclean"
             else:
                 assert found.next > applied
-            directory.recorded(0)
+            directory.recorded()
             written = durable = found.next - 1
             applied = min(applied, written)
             replay(store, applied)
