@@ -45,7 +45,7 @@ from yak.config import BOOT_ID_PATH
 from yak.core.ops import crc_of
 from yak.errors import Fatal
 from yak.messages import LogState
-from yak.storage.disk import SHORTAGES, Disk
+from yak.storage.disk import SHORTAGES, UNFINISHED, Disk
 from yak.storage.faults import StorageError
 
 FORMAT: Final = 1
@@ -64,7 +64,7 @@ _SEVERITY: Final[tuple[LogState, ...]] = ("whole", "torn", "unclean", "damaged")
 _OURS: Final = frozenset({"oplog", "checkpoint.json", "state.json"})
 #: What may lie in a directory that is not yet yak's: a mount point's own, and what a first
 #: start leaves that was killed before it wrote meta.json.
-_HARMLESS: Final = frozenset({"lost+found", "lock", "meta.json.tmp"})
+_HARMLESS: Final = frozenset({"lost+found", "lock", f"meta.json{UNFINISHED}"})
 
 
 class Running(msgspec.Struct, frozen=True):
@@ -254,9 +254,9 @@ class DataDir:
             # Where not even this becomes durable, a start of the same boot can still see it.
             file = f"{self.path}/meta.json"
             with suppress(OSError, msgspec.MsgspecError):
-                written = self.disk.read_file(f"{file}.tmp")
+                written = self.disk.read_file(file + UNFINISHED)
                 if msgspec.json.decode(written, type=Meta) == self.meta:
-                    self.disk.rename(f"{file}.tmp", file)
+                    self.disk.rename(file + UNFINISHED, file)
             raise
 
     @property

@@ -49,6 +49,8 @@ MAX_BUFFERS: Final = max(16, min(os.sysconf("SC_IOV_MAX"), 1024))
 #: millisecond, and twenty thousand of them would keep everything else waiting for half a minute.
 SYNC_ALL_ABOVE: Final = 1000
 
+#: What the name of a file ends with while `write_durably` makes it.
+UNFINISHED: Final = ".tmp"
 _FILE_MODE: Final = 0o644
 _libc = ctypes.CDLL(None, use_errno=True)
 _datasync = getattr(os, "fdatasync", os.fsync)  # a system without fdatasync syncs a little more
@@ -331,7 +333,7 @@ class OsDisk:
         _replace_by(path, data)
 
     def write_durably(self, path: str, data: bytes) -> None:
-        temporary = path + ".tmp"
+        temporary = path + UNFINISHED
         _replace_by(temporary, data)
         self.sync_by_name(temporary)
         os.replace(temporary, path)

@@ -26,7 +26,7 @@ from yak.storage import checkpoint as checkpoints
 from yak.storage.checkpoint import Checkpoint
 from yak.storage.copy import finish_install
 from yak.storage.data_dir import DAMAGED, DataDir
-from yak.storage.disk import Disk
+from yak.storage.disk import UNFINISHED, Disk
 from yak.storage.faults import Damaged
 from yak.storage.restore import Restoration
 from yak.storage.scan import Point, Scan, scan
@@ -78,6 +78,9 @@ def _put_in_order(disk: Disk, data_dir: DataDir) -> Found:
     for name in ("oplog", "topics", "trash"):
         disk.mkdir(f"{path}/{name}")
     disk.sync_dir(path)
+    unfinished = f"{path}/{checkpoints.FILE_NAME}{UNFINISHED}"
+    if disk.exists(unfinished):
+        disk.unlink(unfinished)  # whoever wrote it was killed, and the next may be long in coming
     checkpoint = checkpoints.read(disk, path)
     log = _scan_log(disk, data_dir, checkpoint)
     restoration = Restoration.look(disk, path, checkpoint)

@@ -38,7 +38,7 @@ from yak.core.ops import NO_SUM, BrokenLine
 from yak.errors import Fatal
 from yak.messages import LogState
 from yak.storage.chunk import SUM_TAIL_BYTES, Head, decode_head
-from yak.storage.disk import Disk, append_all
+from yak.storage.disk import UNFINISHED, Disk, append_all
 from yak.storage.evidence import find_valid
 from yak.storage.faults import Damaged
 from yak.storage.segment import FORMAT, Header, Segment, file_name, list_segments
@@ -137,7 +137,7 @@ class Scan:
 
 
 def _rewrite(disk: Disk, segment: Segment) -> None:
-    temporary = segment.path + ".tmp"
+    temporary = segment.path + UNFINISHED
     disk.write_file(temporary, b"")
     for position in range(0, segment.written, WINDOW_BYTES):
         append_all(disk, temporary, [disk.pread(segment.path, WINDOW_BYTES, position)])

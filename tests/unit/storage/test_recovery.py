@@ -247,6 +247,13 @@ def test_the_suspicion_stays_until_it_is_recorded() -> None:
     assert Life(disk).found.state == "whole"
 
 
+def test_a_checkpoint_that_was_not_finished_does_not_lie_about() -> None:
+    disk = a_disk()
+    disk.write_file("/data/checkpoint.json.tmp", b'{"format"')
+    assert Life(disk).found.state == "whole"
+    assert not disk.exists("/data/checkpoint.json.tmp")
+
+
 def test_a_log_that_ends_before_its_checkpoint_begins_anew_after_it() -> None:
     """A power cut without fsync: the checkpoint is durable with all that it names."""
     history = annals(UPTO, seed=SEED)
