@@ -1,4 +1,5 @@
-"""What may become of files while nobody looks: torn ends, flipped bits, an empty directory.
+"""What may become of files while nobody looks: torn ends, flipped bits, an empty directory, an old
+one.
 
 A broker whose files were changed may lack what it had acknowledged.  So only one at a time is
 damaged, while all others are whole and in sync: that is what `min_insync_replicas` 2 promises to
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import random
 import shutil
+import subprocess
 from pathlib import Path
 
 from tests.support.logfiles import partition_dir, segments, split_segment
@@ -64,3 +66,19 @@ def wipe(data_dir: Path) -> str:
         ):
             path.unlink()
     return f"{data_dir.name} wiped"
+
+
+def exchange(data_dir: Path, kept: Path) -> str:
+    """What was kept of it is there again, and what was there is kept instead; durably."""
+    now = kept.with_name(f"{kept.name}.now")
+    shutil.copytree(data_dir, now, ignore=shutil.ignore_patterns("lost+found", "lock"))
+    if kept.exists():
+        wipe(data_dir)
+        shutil.copytree(kept, data_dir, dirs_exist_ok=True)
+        subprocess.run(["sync", "-f", str(data_dir)], check=True)
+        shutil.rmtree(kept)
+        what = f"an older copy of {data_dir.name} in its place"
+    else:
+        what = f"{data_dir.name} copied"
+    now.rename(kept)
+    return what

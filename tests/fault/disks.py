@@ -8,6 +8,8 @@
     torn, flipped   the log's end; a bit of the log, of a        it is cut, or filled by the leader
                     record, of the checkpoint
     wiped           nothing is left                              filled by the leader
+    older copy      of the directory, in its place; the next     filled by the leader
+                    time the newer one, which is older by then
 
 Each process's directory is an ext4 of its own behind a loop device; where that cannot be had a
 tmpfs, or a part of the machine's disk.  Faults that need more than there is say so by `missing`.
@@ -338,6 +340,16 @@ class Wiped(_Damaged):
         return damage.wipe(directory)
 
 
+class OlderCopy(_Damaged):
+    """The first time its directory is only copied; before the next it has started again."""
+
+    kind = "older copy"
+    share = 2
+
+    def _damage(self, directory: Path, chance: random.Random) -> str:
+        return damage.exchange(directory, directory.with_name(f"{directory.name}.older"))
+
+
 class FlippedUnderIt(_OfDisk):
     """Nobody may notice before it is read: so it is, from the beginning, when all is well again."""
 
@@ -417,5 +429,5 @@ def check_all_whole(field: Field) -> None:
 FAULTS: Final[tuple[type[Fault], ...]] = (
     FullDisk, Frozen, SyncHangs, SyncFails, SyncFailsAtZk,
     PowerCut, PowerCutOfAll, UnsyncedPowerCut,
-    Torn, FlippedLog, FlippedCheckpoint, FlippedRecord, FlippedUnderIt, Wiped,
+    Torn, FlippedLog, FlippedCheckpoint, FlippedRecord, FlippedUnderIt, Wiped, OlderCopy,
 )  # fmt: skip
