@@ -315,6 +315,9 @@ def _audit_partition(
     found: Audit, where: TopicPartition, files: Sequence[PartitionFile], mirror: Mirror
 ) -> None:
     offset = index = -1
+    #: The file before is as at the checkpoint.  If some came back from the trash, a restart was cut
+    #: short, which was to remove this one next; what came between them is the log's alone.
+    put_back = False
     for number, (first, path, size, inode) in enumerate(files, 1):
         data = _read(found, path, size, inode)
         if data is None:
@@ -324,9 +327,11 @@ def _audit_partition(
         if not data and not named:
             continue
         found.files[name] = path
-        if offset not in (-1, first):
+        goes_next = put_back and not named and _was_trimmed(found.path, where)
+        if offset not in (-1, first) and not goes_next:
             what = f"it begins with offset {first} where {offset} is next"
             found.faults.append(Fault(str(path), what, []))
+        put_back = len(data) == named
         alike = mirror.stretches.get(path, {})
         offset, index, fault = _walk_file(found, where, path, data, first, index, alike)
         if fault is not None and len(data) <= named and not _is_freed(found.path, name):
@@ -359,6 +364,11 @@ def _missing(found: Audit, name: str) -> str:
     except (FileNotFoundError, NotADirectoryError):
         return f"it is not there; the checkpoint names {named} bytes of it"
     return f"it has {size} bytes, fewer than the {named} of the checkpoint" if size < named else ""
+
+
+def _was_trimmed(path: Path, where: TopicPartition) -> bool:
+    """Whether files of it were freed since the last checkpoint."""
+    return any((path / "trash").glob(f"*/segment/{where[0]}/{where[1]}"))
 
 
 def _is_freed(path: Path, name: str) -> bool:

@@ -126,7 +126,7 @@ class Restoration:
         disk = self.disk
         sizes = {file_name(one.first): one.size for one in row.segments}
         names = disk.listdir(directory) if disk.is_dir(directory) else []
-        for name in names:
+        for name in reversed(names):  # no gap at any time, whoever looks
             file = f"{directory}/{name}"
             if name not in sizes:
                 disk.unlink(file)

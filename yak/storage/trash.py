@@ -12,7 +12,8 @@ Rules:
 * What operation INDEX freed is removed once a checkpoint at INDEX or later is durable, and nobody
   reads an older one (a full copy does).
 * `undo` is a restart's: from the newest to the oldest, so that a topic deleted twice ends as the
-  one that the checkpoint knows.  It may be repeated at any point.
+  one that the checkpoint knows, and no partition has a gap meanwhile: `yak verify` may look at any
+  time.  It may be repeated at any point.
 
 It does not know what is a checkpoint, nor what may be freed.
 """
@@ -143,7 +144,7 @@ def undo(disk: Disk, path: str, index: int) -> None:
             for partition in _names(disk, f"{home}/segment/{topic}"):
                 inner = f"{topic}/{partition}"
                 disk.mkdir(f"{path}/topics/{inner}")
-                for name in _names(disk, f"{home}/segment/{inner}"):
+                for name in reversed(_names(disk, f"{home}/segment/{inner}")):
                     disk.rename(f"{home}/segment/{inner}/{name}", f"{path}/topics/{inner}/{name}")
                 places.setdefault(topic, {})[f"{path}/topics/{inner}"] = None
     for directories in places.values():

@@ -178,6 +178,27 @@ def test_a_file_that_was_freed_since_the_checkpoint_is_in_the_trash(tmp_path: Pa
         freed.rename(path)
 
 
+def test_a_gap_is_a_fault_unless_a_restart_was_cut_short_that_put_files_back(
+    tmp_path: Path,
+) -> None:
+    """What was trimmed is there again, as at the checkpoint; what came later is not gone yet."""
+    home = lived(tmp_path / "b", checkpoint_at=OPERATIONS)
+    path, _ = a_named_file(home)
+    later = path.with_name(f"{10**6:020}.jsonl")
+    later.write_bytes(b'{"format":1,"first":1000000}\n')
+    (fault,) = audit(home).faults
+    assert (fault.where, fault.what.partition("where")[0]) == (
+        str(later),
+        "it begins with offset 1000000 ",
+    )
+    trash = home / "trash" / "61" / "segment" / path.parent.relative_to(home / "topics")
+    trash.mkdir(parents=True)
+    assert audit(home).faults == []
+    with path.open("ab") as file:  # written since: not as the restart would leave it
+        file.write(b"x")
+    assert str(later) in {fault.where for fault in audit(home).faults}
+
+
 def test_a_file_that_goes_while_a_checkpoint_is_made_is_no_fault(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import random
 
@@ -12,6 +13,7 @@ from tests.support.memory_disk import MemoryDisk, Stopped
 from tests.support.store_life import Kind, Life, partition_files
 from yak.storage import checkpoint as checkpoints
 from yak.storage.checkpoint import Checkpoint
+from yak.storage.chunk import walk
 from yak.storage.restore import Restoration, discard
 
 SEED = 184
@@ -19,9 +21,9 @@ SEED = 184
 AT, END = 75, 110
 
 
-def lived() -> tuple[MemoryDisk, dict[str, bytes], Checkpoint]:
+def lived(seed: int = SEED) -> tuple[MemoryDisk, dict[str, bytes], Checkpoint]:
     """A data directory after its end; its partition files as they were at the checkpoint."""
-    history = annals(END, seed=SEED)
+    history = annals(END, seed=seed)
     disk = MemoryDisk()
     life = Life(disk)
     life.run(history, AT)
@@ -127,6 +129,39 @@ def test_a_partition_that_is_gone_whole_is_damage() -> None:
     directory = next(iter(before)).rpartition("/")[0]
     disk.rmtree(f"/data/topics/{directory}")
     assert directory in restored(disk, checkpoint).damage
+
+
+def gaps(disk: MemoryDisk, before: dict[str, bytes]) -> list[str]:
+    """Files that do not begin where the one before them in their partition ends.
+
+    After one that is as at the checkpoint a newer one may: what came between is the log's alone.
+    """
+    found, ends = [], dict[str, int | None]()
+    for name, data in sorted(partition_files(disk).items()):
+        directory, _, file = name.rpartition("/")
+        first = int(file.removesuffix(".jsonl"))
+        if ends.get(directory) not in (None, first):
+            found.append(name)
+        steps = list(walk(data, data.find(b"\n") + 1))
+        end = steps[-1].head.offset + steps[-1].head.count if steps else first
+        ends[directory] = None if before.get(name) == data else end
+    return found
+
+
+@pytest.mark.parametrize("seed", [2, 7, 59, SEED])
+def test_a_look_meanwhile_finds_no_gap_wherever_it_stopped(seed: int) -> None:
+    """Else `yak verify` would take what a killed restart leaves for damage."""
+    leftover, before, checkpoint = lived(seed)
+    steps = 0
+    while True:
+        disk = copy.deepcopy(leftover)
+        disk.stop_after = steps
+        with contextlib.suppress(Stopped):
+            restored(disk, checkpoint)
+            break
+        assert gaps(disk, before) == [], steps
+        steps += 1
+    assert steps > 15
 
 
 @pytest.mark.parametrize("kind", ["kill", "power"])
