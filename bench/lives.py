@@ -26,7 +26,7 @@ import click
 
 from bench.contest import SYSTEMS, absent, say, start_client, wait_client
 from bench.job import Job
-from bench.meter import WARM_BYTES, cpu_seconds, memory_mib, warm_memory
+from bench.meter import WARM_BYTES, cpu_seconds, memory_mib, memory_share_mib, warm_memory
 from bench.systems.base import free_ports, processes, wait_for
 from bench.systems.yak import BROKERS, RunningYak, bootstrap_of, commands, in_sync
 from yak import Admin, Producer
@@ -127,6 +127,7 @@ def _idle(pids: Sequence[int]) -> Row:
     used = sum(map(cpu_seconds, pids)) - before
     return {
         "memory_mib": round(sum(map(memory_mib, pids)), 1),
+        "shared_counted_once_mib": round(sum(map(memory_share_mib, pids)), 1),
         "idle_percent_of_a_core": round(100 * used / IDLE_S, 2),
     }
 

@@ -76,9 +76,18 @@ def cpu_seconds(pid: int) -> float:
 
 
 def memory_mib(pid: int) -> float:
-    """Resident, in MiB."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS"):
+    """Resident, in MiB: a page that several processes share counts for each."""
+    return _memory(f"/proc/{pid}/status", "VmRSS:")
+
+
+def memory_share_mib(pid: int) -> float:
+    """Proportional, in MiB: a shared page counts once, over all that share it."""
+    return _memory(f"/proc/{pid}/smaps_rollup", "Pss:")
+
+
+def _memory(path: str, name: str) -> float:
+    for line in Path(path).read_text().splitlines():
+        if line.startswith(name):
             return int(line.split()[1]) / 1024
     return 0.0
 

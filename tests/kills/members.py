@@ -245,7 +245,8 @@ def kill_members(
     play, began = SCENES[name], time.monotonic()
     stage = Stage(opened, home)
     with opened.connect_leader() as wire:
-        wire.ask("delete_topic", topic="kept")
+        for topic in wire.ok("metadata")["topics"]:  # and what kills have left of others' lives
+            wire.ok("delete_topic", topic=topic)
         wire.ok("create_topic", topic="kept", partitions=1)
     victim = play(stage, None)
     calls = sorted(set(changes(stage.notes, stage.path(victim))))
