@@ -1,6 +1,7 @@
 """Mutants of what a leader decides on before it is committed, and of time.
 
     Pending   pending_offsets  pending_topics  pending_generations  pending_dropped  pending_empty
+               pending_untold
     time      wall_time  lease_leaves
 
 That sequences are looked up in Pending is `dedupe_tail` of mutants.py.  Without `lease_leaves` no
@@ -25,7 +26,7 @@ from yak.core.membership import Membership
 from yak.core.node import Node
 from yak.core.pending import Pending
 from yak.core.service import Service
-from yak.core.state import State
+from yak.core.state import State, Topic
 from yak.core.topics import Topics
 from yak.model import Now
 
@@ -119,6 +120,15 @@ def pending_empty() -> Patch:
     return patch.object(Pending, "__init__", mutant)
 
 
+def pending_untold() -> Patch:
+    """The answer to a duplicate tells of partitions that are not committed."""
+
+    def mutant(_: Service, __: m.Produce, topic: Topic) -> int:
+        return topic.partitions
+
+    return patch.object(Service, "_partitions", mutant)
+
+
 # -- Time -----------------------------------------------------------------------------------------
 
 
@@ -150,6 +160,7 @@ RULES: Final[dict[str, Callable[[], Patch]]] = {
         pending_generations,
         pending_dropped,
         pending_empty,
+        pending_untold,
         wall_time,
         lease_leaves,
     )
@@ -161,6 +172,7 @@ SCENT: Final[dict[str, tuple[str, int]]] = {
     "pending_generations": ("topics", 2),
     "pending_dropped": ("takeover", 14),
     "pending_empty": ("takeover", 3),
+    "pending_untold": ("", 804947),
     "wall_time": ("mixed", 7),
     "lease_leaves": ("lease_leaves", 1),
 }

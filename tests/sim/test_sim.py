@@ -59,6 +59,10 @@ def test_what_keeps_disks_small_happens_often_enough() -> None:
         (403154, ""),  # what a failed sync may have lost was not written again without fsync=always
         (502593, ""),  # the end of a run was counted, and not saved: an older copy, it seemed
         (524927, ""),  # an older copy that started twice before it was heard passed for the newest
+        (
+            804947,
+            "",
+        ),  # a duplicate's answer told of partitions that were not committed, and vanished
         (900550, ""),  # asked to stop twice, and taken for one that saw what must not be
     ],
 )

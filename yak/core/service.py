@@ -134,7 +134,10 @@ class Service:
         )
         assert isinstance(op, ops.Append)
         answer = m.ProduceAnswer(
-            offset=op.offset, count=op.count, time=op.time, partitions=topic.partitions
+            offset=op.offset,
+            count=op.count,
+            time=op.time,
+            partitions=self._partitions(request, topic),
         )
         if request.acks == "all":
             self.pending.when(op.index, asked.conn, request, answer, now)
@@ -168,13 +171,23 @@ class Service:
             offset=stored.offset if stored else None,
             count=request.count,
             time=stored.time if stored else None,
-            partitions=topic.partitions,
+            partitions=self._partitions(request, topic),
             duplicate=True,
         )
         # What is older than the oldest remembered batch is committed no later than that one.
         index = stored.index if stored else batches[0].index
         self.pending.when(index, asked.conn, request, answer, now)
         return True
+
+    def _partitions(self, request: m.Produce, topic: Topic) -> int:
+        """How many the topic has for certain: the producer sends to all of them from now on.
+
+        Of what is not committed it may hear too early, by the answer to a duplicate or with acks=1;
+        should it vanish, the producer would ask for it for ever.
+        """
+        known = self.state.topics.get(request.topic)
+        surely = known.partitions if known and known.topic_id == topic.topic_id else 0
+        return max(surely, request.partition + 1)
 
     # -- what exists -----------------------------------------------------------------------------
 

@@ -222,6 +222,19 @@ def test_a_duplicate_is_answered_when_the_original_is_committed() -> None:
     assert book.answer(3) is None
 
 
+def test_the_answer_to_a_duplicate_tells_of_no_partition_that_is_not_committed() -> None:
+    """It could vanish with its leader, and the producer would send to it for ever."""
+    book = with_topic(Playbook.alone())
+    p = with_producer(book)
+    book.ask(a_produce(1, producer=p, sequence=0))
+    book.disk.slow = True
+    assert book.ask(m.CreatePartitions(id=2, topic="t", partitions=5)) is None
+    assert book.ask(a_produce(3, producer=p, sequence=0)).partitions == 1
+    book.sync(len(book.disk.ops))
+    assert book.answer(2).partitions == 5
+    assert book.ask(a_produce(4, producer=p, sequence=0)).partitions == 5
+
+
 def test_one_older_than_the_five_remembered_has_no_offset_any_more(book: Playbook) -> None:
     p = with_producer(book)
     for n in range(6):
