@@ -42,8 +42,8 @@ ROUND: Final = 128
 CROWD: Final = 64
 #: Requests of one client without an answer that are few.
 LIGHT: Final = 32
-#: How long a round should take: a record passes through some five of them until it is read.  Four
-#: times as long halved nobody's work, and made others wait two to three times as long.
+#: How long a round should take: a record passes through some five of them until it is read.  With
+#: 2 ms others waited two to three times as long, and whoever sent much got a twentieth more done.
 ROUND_S: Final = 0.0005
 #: Of how much work the time is measured at least; of less it says little.
 MEASURED: Final = SHARE
