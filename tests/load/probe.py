@@ -20,18 +20,17 @@ from tests.support.wire import Address, Wire, record
 TOPIC: Final = "probe"
 #: A record that has not come by then is lost.
 PATIENCE_S: Final = 30.0
-#: Niceness of who is measured.
-PREFERRED: Final = -15
+#: In real time, before all who are not.
+_AT_ONCE: Final = os.sched_param(1)
 
 
-def prefer(pid: int) -> None:
-    """Run it before all else, as if it had a machine of its own; where we may say so.
-
-    Not in real time: whoever needs all of a processor is stopped for 50 ms of each second then.
-    """
+def runs_at_once() -> None:
+    """From here on this process runs whenever it is woken, if we may say so; no child does."""
     with contextlib.suppress(PermissionError):
-        for thread in Path(f"/proc/{pid}/task").iterdir():
-            os.setpriority(os.PRIO_PROCESS, int(thread.name), PREFERRED)
+        for thread in Path("/proc/self/task").iterdir():
+            os.sched_setscheduler(
+                int(thread.name), os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, _AT_ONCE
+            )
 
 
 class Latency(NamedTuple):
@@ -72,7 +71,7 @@ class Probe:
         began = time.monotonic() + 0.05
         sending = threading.Thread(target=self._send, args=(began, count))
         sending.start()
-        prefer(os.getpid())
+        runs_at_once()
         try:
             return self._receive(count)
         finally:

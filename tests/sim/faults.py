@@ -184,6 +184,9 @@ class Injector:
             return False
         if not isinstance(process, SimBroker) or self.world.setup.fsync == "always":
             return True
+        document = self.world.judge.document
+        if document is not None and document.isr_ids == [process.id]:
+            return False  # a new cluster, in which nobody else is in sync yet
         return self.world.setup.settings.min_insync_replicas > 1 and not self.unsettled()
 
     def unsettled(self) -> bool:

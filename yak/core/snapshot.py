@@ -7,11 +7,15 @@
 What follows from something else is left out: a producer's `written` from its sequences, a group's
 `moving` from its owners, the end of a partition in which nothing was written.
 
+A row is nothing to the garbage collector, and shares what State shares: a hundred thousand of them
+are made beside a broker that answers, and looking through them would hold it up.
+
 It knows no files, and no form but msgspec's.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from sys import intern
 from typing import Any, TypeAlias
 
@@ -24,26 +28,26 @@ from yak.core.state import Batch, Group, Member, Ownership, Producer, SequenceKe
 BatchRow: TypeAlias = tuple[int, int, int, int, int]
 
 
-class TopicRow(msgspec.Struct, frozen=True):
+class TopicRow(msgspec.Struct, frozen=True, gc=False):
     topic_id: str
     partitions: int
-    config: dict[str, Any]
+    config: Mapping[str, Any]
     created: int
 
 
-class ProducerRow(msgspec.Struct, frozen=True, omit_defaults=True):
+class ProducerRow(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     client: str
-    topics: list[str]
+    topics: tuple[str, ...]
     gone_ms: int | None = None
 
 
-class MemberRow(msgspec.Struct, frozen=True):
+class MemberRow(msgspec.Struct, frozen=True, gc=False):
     client: str
-    topics: list[str]
+    topics: tuple[str, ...]
     session_ms: int
 
 
-class GroupRow(msgspec.Struct, frozen=True, omit_defaults=True):
+class GroupRow(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     generation: int = 0
     members: dict[str, MemberRow] = {}
     owners: list[Owner] = []
@@ -66,7 +70,7 @@ class Snapshot(msgspec.Struct, kw_only=True):
     producers: dict[int, ProducerRow]
     sequences: list[tuple[int, str, int, list[BatchRow]]]
     groups: dict[str, GroupRow]
-    acked: list[tuple[str, int, dict[str, int]]]
+    acked: list[tuple[str, int, Mapping[str, int]]]
 
 
 def describe(state: State) -> Snapshot:
@@ -77,7 +81,7 @@ def describe(state: State) -> Snapshot:
         time=state.time,
         next_producer=state.next_producer,
         topics={
-            name: TopicRow(t.topic_id, t.partitions, dict(t.config), t.created)
+            name: TopicRow(t.topic_id, t.partitions, t.config, t.created)
             for name, t in state.topics.items()
         },
         offsets=[
@@ -86,7 +90,7 @@ def describe(state: State) -> Snapshot:
             if end or tp in state.starts
         ],
         producers={
-            number: ProducerRow(p.client, list(p.topics), p.gone_ms)
+            number: ProducerRow(p.client, p.topics, p.gone_ms)
             for number, p in state.producers.items()
         },
         sequences=[
@@ -94,7 +98,7 @@ def describe(state: State) -> Snapshot:
             for key, batches in state.sequences.items()
         ],
         groups={name: _describe_group(group) for name, group in state.groups.items()},
-        acked=[(*tp, dict(by)) for tp, by in state.acked.items()],
+        acked=[(*tp, by) for tp, by in state.acked.items()],
     )
 
 
@@ -102,7 +106,7 @@ def _describe_group(group: Group) -> GroupRow:
     return GroupRow(
         generation=group.generation,
         members={
-            name: MemberRow(one.client, list(one.topics), one.session_ms)
+            name: MemberRow(one.client, one.topics, one.session_ms)
             for name, one in group.members.items()
         },
         owners=[(*tp, o.owner, o.holder, o.since) for tp, o in group.owners.items()],

@@ -1,7 +1,8 @@
 """Whose turn it is: nobody keeps the others waiting, whatever he sends.
 
     what arrives ──▶ taken at once: all of it up to a round's work of all connections in one round
-          │          of the loop; then, and where somebody waits, SHARE of each that is light
+          │          of the loop; then, and where somebody waits, SHARE of each that is light, and
+          │          after a whole round so much less of it as requests cost more than they may
           ▼ more
       in turns: SHARE of each connection, a round's work of all, in one round of the loop
 
@@ -120,7 +121,9 @@ class Rounds:
         left = self._most - self._taken
         if left > 0 and not self._waiting:
             return max(self.share, left)
-        return self.share if unanswered <= LIGHT else 0
+        if unanswered > LIGHT:
+            return 0
+        return self.share if left > 0 else max(self.share * self._most // ROUND, 1)
 
     @property
     def share(self) -> int:

@@ -22,9 +22,10 @@ It does not decide when, and does not cut the log.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from typing import Final
+from itertools import islice
+from typing import Any, Final
 
 import msgspec
 
@@ -39,6 +40,8 @@ from yak.storage.trash import Trash
 
 FORMAT: Final = 1
 FILE_NAME: Final = "checkpoint.json"
+#: Encoded in one go, while nothing else of the process can run: some tenth of a millisecond.
+ROWS_AT_ONCE: Final = 256
 _CRC_TAIL: Final = len(b',"crc":"00000000"}\n')
 
 
@@ -69,8 +72,37 @@ class _Format(msgspec.Struct):
 
 
 def encode(checkpoint: Checkpoint) -> bytes:
-    head = msgspec.json.encode(checkpoint)[:-1]
+    """What the file holds."""
+    head = b"".join(_pieces(checkpoint))[:-1]
     return b'%s,"crc":"%s"}\n' % (head, ops.crc_of(head).encode())
+
+
+def _pieces(value: Any) -> Iterator[bytes]:
+    """The very bytes that msgspec makes of it in one go, which nobody could interrupt."""
+    if isinstance(value, Checkpoint | Snapshot):
+        between = b"{"
+        for name in value.__struct_fields__:
+            yield b'%s"%s":' % (between, name.encode())
+            yield from _pieces(getattr(value, name))
+            between = b","
+        yield b"}"
+    elif isinstance(value, dict) and value:
+        yield from _in_slices(value.items(), dict, b"{}")
+    elif isinstance(value, list) and value:
+        yield from _in_slices(value, list, b"[]")
+    else:
+        yield msgspec.json.encode(value)
+
+
+def _in_slices(
+    rows: Iterable[Any], kind: Callable[[Iterable[Any]], Any], brackets: bytes
+) -> Iterator[bytes]:
+    between, rest = brackets[:1], iter(rows)
+    while part := kind(islice(rest, ROWS_AT_ONCE)):
+        yield between
+        yield msgspec.json.encode(part)[1:-1]
+        between = b","
+    yield brackets[1:]
 
 
 def decode(data: bytes, path: str) -> Checkpoint:

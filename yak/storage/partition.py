@@ -41,8 +41,9 @@ from yak.storage.segment import Segment, file_name, list_segments
 
 #: A topic's `segment_bytes` where it sets none.
 DEFAULT_SEGMENT_BYTES: Final = 64 * 1024 * 1024
-#: What waits is written once it is this much, or when the broker's short flush timer ends.
-FLUSH_BYTES: Final = 1024 * 1024
+#: What waits is written once it is this much, or when the broker's short flush timer ends.  Nobody
+#: is answered while it is: a megabyte takes up to 3 ms.
+FLUSH_BYTES: Final = 256 * 1024
 #: How many ends of reads are remembered: a consumer's next read begins where one ended.
 REMEMBERED_ENDS: Final = 32
 #: How much of a file's end is looked at first to find its last operation.

@@ -28,7 +28,7 @@ checkpoint.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Final, NamedTuple
 
@@ -501,7 +501,7 @@ def _unreadable(what: str, error: OSError | Damaged) -> StorageError:
     return StorageError(f"{what}: {error}", damaged=isinstance(error, Damaged))
 
 
-def _segment_bytes(config: dict[str, Any]) -> int:
+def _segment_bytes(config: Mapping[str, Any]) -> int:
     found = config.get("segment_bytes", DEFAULT_SEGMENT_BYTES)
     assert isinstance(found, int), config
     return found

@@ -110,6 +110,21 @@ def test_nothing_is_taken_at_once_of_who_waits_for_much_where_others_wait() -> N
     assert (rounds.at_once(LIGHT), rounds.at_once(LIGHT + 1)) == (SHARE, 0)
 
 
+def test_after_a_whole_round_a_light_client_gets_the_less_at_once_the_more_requests_cost() -> None:
+    """Or a few of them would make the others wait for a round each."""
+    loop = Turns()
+    rounds = Rounds(loop, lambda: loop.now)
+    for price_s, shares in ((ROUND_S / 200, 8), (ROUND_S / 70, 4), (ROUND_S, 1)):
+        for _ in range(60):
+            rounds.took(SHARE)
+            loop.now += SHARE * price_s
+            loop.turn()
+        rounds.took(ROUND)
+        assert rounds.at_once(0) == shares
+        assert rounds.at_once(LIGHT + 1) == 0
+        loop.turn()
+
+
 def test_work_grows_with_the_bytes() -> None:
     assert work(TooLarge(1)) == work(Frame(b"{}", b"")) == 1
     assert work(Frame(b"x" * 10 * HEADER_WORK, b"y" * 5 * BODY_WORK)) == 16

@@ -24,6 +24,7 @@ from tests.support.store_life import (
     uninterrupted,
 )
 from yak.core import ops
+from yak.core.snapshot import ProducerRow, TopicRow
 from yak.errors import Fatal
 from yak.storage import checkpoint as checkpoints
 from yak.storage.checkpoint import Checkpoint
@@ -49,6 +50,21 @@ def with_crc(fields: dict[str, object]) -> bytes:
 
 
 # -- The file --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "rows", [0, 1, 2, *(checkpoints.ROWS_AT_ONCE + n for n in (-1, 0, 1, 999))]
+)
+def test_the_pieces_in_which_it_is_encoded_are_what_one_piece_would_be(rows: int) -> None:
+    """However many of them there are: mappings, lists, and keys that are numbers."""
+    _, found = a_checkpoint()
+    found.state.topics = {f"t-{n}": TopicRow(f"id-{n}", n, {"a": n}, n) for n in range(rows)}
+    found.state.producers = {n: ProducerRow(f"c-{n}", ("a", "b")[: n % 3]) for n in range(rows)}
+    found.state.offsets = [("t", n, n + 1, n) for n in range(rows)]
+    head = msgspec.json.encode(found)[:-1]
+    data = checkpoints.encode(found)
+    assert data == b'%s,"crc":"%s"}\n' % (head, ops.crc_of(head).encode())
+    assert checkpoints.decode(data, FILE) == found
 
 
 @pytest.mark.parametrize("seed", range(5))
