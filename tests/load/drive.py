@@ -3,10 +3,9 @@
     calm, attack, calm, attack …     a well-behaved pair (probe.py) measures in each window
     the broker's memory              at rest, and the peak of each attack (VmHWM, which is reset)
 
-Broker, pair and attackers are as if each had a machine of its own, as far as one machine can be
-three: the broker has a core for itself; on the others the pair runs before all else, and attackers
-when nobody else does.  Otherwise what is measured is whom the kernel prefers: with all of them on
-two cores the most of a high p99 was the pair's own waiting for a core.
+Where the machine lets it, the pair runs whenever it is woken, the broker before all others, and
+the attackers when nobody else wants to: as if each had a machine of its own.  Otherwise what is
+measured is whom the kernel prefers: most of a high p99 was the pair's own wait for a core, 4 ms.
 
 A ratio is that of the p99 of all attacked windows to that of all calm ones.  A calm p99 of a
 millisecond says nothing on a machine with other work: below FLOOR_MS there is no harm.
@@ -39,6 +38,8 @@ FLOOR_MS: Final = 25.0
 MOST: Final = 2.0
 #: Until an attack is in full swing.
 READY_S: Final = 120.0
+#: Niceness of the broker.
+PREFERRED: Final = -15
 #: Sessions far above any stall, so that the measured broker is the leader all the time.
 CALM: Final = (
     *("--session-ms", "20000", "--lease-ms", "13000", "--min-insync-replicas", "1"),
@@ -171,22 +172,14 @@ class Memory:
         raise AssertionError(f"/proc has no {name}")
 
 
-@contextlib.contextmanager
-def core_for_one() -> Iterator[set[int]]:
-    """This process, and what it starts, leave one core alone, which is given to the caller."""
-    every = os.sched_getaffinity(0)
-    alone = {max(every)}
-    os.sched_setaffinity(0, every - alone or every)
-    try:
-        yield alone
-    finally:
-        os.sched_setaffinity(0, every)
+def prefer(pid: int) -> None:
+    """Run it before others; where we may say so.
 
-
-def move(pid: int, cores: set[int]) -> None:
-    """A process to other cores, with all its threads, and those to come."""
-    for thread in Path(f"/proc/{pid}/task").iterdir():
-        os.sched_setaffinity(int(thread.name), cores)
+    Not in real time: whoever needs all of a processor is stopped for 50 ms of each second then.
+    """
+    with contextlib.suppress(PermissionError):
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            os.setpriority(os.PRIO_PROCESS, int(thread.name), PREFERRED)
 
 
 @contextlib.contextmanager
@@ -209,12 +202,11 @@ def run(case: Case, directory: Path, *, rounds: int, seconds: float) -> Outcome:
     met: dict[str, Any] = {}
     directory.mkdir(parents=True, exist_ok=True)
     with (
-        core_for_one() as core,
         target(directory, case.options) as cluster,
         Probe(cluster.addresses[1]) as probe,
     ):
         memory = Memory(cluster.brokers[1].pid)
-        move(cluster.brokers[1].pid, core)
+        prefer(cluster.brokers[1].pid)
         probe.measure(1.0)  # all is warm, and its threads are there
         rest = memory.now()
         memory.reset()

@@ -48,9 +48,11 @@ LIGHT: Final = 32
 ROUND_S: Final = 0.0005
 #: Of how much work the time is measured at least; of less it says little.
 MEASURED: Final = SHARE
-#: What is as much work as one small request: bytes of a header, and of a body.
+#: What is as much work as one small request: bytes of a header, of a body, and of what is read
+#: and not looked at yet.
 HEADER_WORK: Final = 256
 BODY_WORK: Final = 8 * KIB
+READ_WORK: Final = 32 * KIB
 #: More work than this at once, and how long nobody else's such may follow, for each unit of it: a
 #: hundred times what reading 256 bytes takes.
 HUGE: Final = 1024 * KIB // HEADER_WORK
@@ -71,7 +73,7 @@ def work(part: Part) -> int:
 
 def reading(size: int) -> int:
     """What has to be counted of reading so many bytes at once; 0 if no more than a share."""
-    return size // BODY_WORK if size > SHARE * BODY_WORK else 0
+    return size // READ_WORK if size > SHARE * BODY_WORK else 0
 
 
 class Guest(Protocol):

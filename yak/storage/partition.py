@@ -42,8 +42,9 @@ from yak.storage.segment import Segment, file_name, list_segments
 #: A topic's `segment_bytes` where it sets none.
 DEFAULT_SEGMENT_BYTES: Final = 64 * 1024 * 1024
 #: What waits is written once it is this much, or when the broker's short flush timer ends.  Nobody
-#: is answered while it is: a megabyte takes up to 3 ms.
-FLUSH_BYTES: Final = 256 * 1024
+#: is answered while it is, up to 3 ms; but of less at a time more writes wait for the file system,
+#: each for 10 to 40 ms, while a checkpoint's files are being synced.
+FLUSH_BYTES: Final = 1024 * 1024
 #: How many ends of reads are remembered: a consumer's next read begins where one ended.
 REMEMBERED_ENDS: Final = 32
 #: How much of a file's end is looked at first to find its last operation.
