@@ -42,8 +42,8 @@ from yak.storage.segment import Segment, file_name, list_segments
 #: A topic's `segment_bytes` where it sets none.
 DEFAULT_SEGMENT_BYTES: Final = 64 * 1024 * 1024
 #: What waits is written once it is this much, or when the broker's short flush timer ends.  Nobody
-#: is answered while it is, up to 3 ms; but of less at a time more writes wait for the file system,
-#: each for 10 to 40 ms, while a checkpoint's files are being synced.
+#: is answered while it is, up to 3 ms; of less at a time more writes meet a checkpoint's sync, and
+#: may wait 10 to 40 ms for it: a quarter of it was no better for those who wait.
 FLUSH_BYTES: Final = 1024 * 1024
 #: How many ends of reads are remembered: a consumer's next read begins where one ended.
 REMEMBERED_ENDS: Final = 32
