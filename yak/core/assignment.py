@@ -38,6 +38,8 @@ def assign(
     current: {partition: its owner so far}; owners and partitions that are gone are ignored.
     Returns {partition: member} for every partition of every subscribed topic.
     """
+    if _one_each(members, partitions, current):
+        return dict(current)
     pools = [
         _Pool(subscribers, sorted(topics))
         for subscribers, topics in sorted(_by_subscribers(members, partitions).items())
@@ -55,17 +57,34 @@ def assign(
     return {where: member for pool in pools for where, member in pool.owners()}
 
 
+def _one_each(
+    members: Mapping[str, Collection[str]],
+    partitions: Mapping[str, int],
+    current: Mapping[TopicPartition, str],
+) -> bool:
+    """Every partition has an owner, and each owner one: that stays, however many there are more.
+
+    It looks at the partitions only: the next of thousands of members costs next to nothing.
+    """
+    if not len(set(current.values())) == len(current) == sum(partitions.values()):
+        return False
+    return all(
+        number < partitions.get(topic, 0) and owner in members and topic in members[owner]
+        for (topic, number), owner in current.items()
+    )
+
+
 def _by_subscribers(
     members: Mapping[str, Collection[str]], partitions: Mapping[str, int]
 ) -> dict[tuple[str, ...], list[str]]:
     """{subscribers: the topics that exactly these subscribe}."""
     # Thousands of members subscribe a handful of different things.
-    alike: dict[frozenset[str], list[str]] = defaultdict(list)
+    alike: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for member in sorted(members):
-        alike[frozenset(members[member])].append(member)
+        alike[tuple(members[member])].append(member)
     subscribers: dict[str, list[list[str]]] = defaultdict(list)
     for topics, names in alike.items():
-        for topic in topics & partitions.keys():
+        for topic in partitions.keys() & topics:
             subscribers[topic].append(names)
     pools: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for topic, lists in subscribers.items():

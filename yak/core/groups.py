@@ -40,7 +40,7 @@ def shared_out(state: State, name: str, generation: int) -> list[Owner]:
     """The owners of the group's partitions in a new `generation`."""
     group = state.group(name)
     subscriptions = {member: info.topics for member, info in group.members.items()}
-    wanted = sorted(set().union(*subscriptions.values()))
+    wanted = sorted(set().union(*set(subscriptions.values())))
     partitions = {t: state.topics[t].partitions for t in wanted if t in state.topics}
     current = {tp: o.owner for tp, o in group.owners.items() if o.owner in group.members}
     target = assign(subscriptions, partitions, current)

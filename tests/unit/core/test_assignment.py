@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from time import process_time
+from unittest.mock import patch
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from yak.core import assignment
 from yak.core.assignment import assign
 from yak.model import TopicPartition
 
@@ -189,6 +191,30 @@ def test_new_partitions_move_old_ones_only_for_balance(
     assert is_balanced(after, members)
     if len({frozenset(topics) for topics in members.values()}) == 1:
         assert moved(before, after, members) == []
+
+
+@given(MEMBERS, PARTITIONS, CURRENT)
+def test_what_is_told_without_looking_at_the_members_is_what_looking_at_them_gives(
+    members: dict[str, list[str]],
+    partitions: dict[str, int],
+    current: dict[tuple[str, int], str],
+) -> None:
+    with patch.object(assignment, "_one_each", lambda *_: False):
+        looked = assign(members, partitions, current)
+    assert assign(members, partitions, current) == looked
+    with patch.object(assignment, "_one_each", lambda *_: False):
+        again = assign(members, partitions, looked)
+    assert assign(members, partitions, looked) == again
+
+
+def test_the_next_of_thousands_of_members_is_not_shared_out_among_all() -> None:
+    members = {f"m{number}": ["t"] for number in range(3)}
+    before = assign(members, {"t": 3}, {})
+    members["late"] = ["t"]
+    with patch.object(assignment, "_by_subscribers", side_effect=AssertionError):
+        assert assign(members, {"t": 3}, before) == before
+    members["new"] = ["u"]
+    assert assign(members, {"t": 3, "u": 1}, before) == {**before, ("u", 0): "new"}
 
 
 def test_a_thousand_topics_of_different_subscribers_take_well_under_a_second() -> None:
