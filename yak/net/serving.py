@@ -82,6 +82,7 @@ class ServerConnection(asyncio.Protocol):
     """
 
     __slots__ = (
+        "_answered",
         "_backlogged",
         "_broken_off",
         "_debt",
@@ -103,6 +104,7 @@ class ServerConnection(asyncio.Protocol):
         "_timer",
         "_transport",
         "_waiting",
+        "_waiting_work",
         "_weights",
         "_written",
         "choked",
@@ -120,7 +122,7 @@ class ServerConnection(asyncio.Protocol):
         self.number = number
         self.peer = Address("?", 0)
         self.dialled = "?"
-        self.unanswered = 0
+        self.unanswered = self._answered = 0
         #: When the unfinished frame began, in the loop's time.
         self.since = 0.0
         self.unread_since = 0.0
@@ -128,8 +130,8 @@ class ServerConnection(asyncio.Protocol):
         self._reader = FrameReader(server.limits.max_frame_bytes)
         #: Frames received and not yet taken.
         self._queue: deque[Part] = deque()
-        #: Their size and that of what is not cut yet, as counted in the server's partial_bytes.
-        self._waiting = 0
+        #: Size, counted in the server's partial_bytes, and work of them and of what is not cut yet.
+        self._waiting = self._waiting_work = 0
         self._weights = Weights(server.room)
         #: Answers of this turn, not yet given to the transport, and their size.
         self._out: list[Buffer] = []
@@ -209,6 +211,7 @@ class ServerConnection(asyncio.Protocol):
     def _done(self, id_: m.RequestId, answer: m.Answer | None) -> None:
         assert self.unanswered > 0, "answered twice"
         self.unanswered -= 1
+        self._answered += 1
         self._weights.remove(id_)
         if self._server.times is not None:
             self._server.times.ended(self.number, id_, answer)
@@ -360,7 +363,7 @@ class ServerConnection(asyncio.Protocol):
         """Take what may be taken at once, unless its turn comes; then read on, wait or end."""
         if self._waits and not self._backlogged:
             turns = self._server.rounds
-            turns.took(self._take_some(turns.at_once(self.unanswered), turns.largest))
+            turns.took(self._take_some(turns.at_once(light=self.light), turns.largest))
         self._go_on()
 
     def _go_on(self) -> None:
@@ -386,6 +389,17 @@ class ServerConnection(asyncio.Protocol):
             self._wait_for_a_round()
         self._go_on()
         return work
+
+    @property
+    def light(self) -> bool:
+        return not self._broken_off and rounds.is_light(self.unanswered, self._answered)
+
+    @property
+    def backlog(self) -> int:
+        """Of who is gone none: to forget him may take long, but gives back what is kept for him."""
+        if self._broken_off:
+            return 0
+        return self._waiting_work + self._debt + self._weights.bytes // REQUEST_BYTES
 
     def _leave(self) -> int:
         """What it waited for is forgotten; how much that was, in requests."""
@@ -460,10 +474,11 @@ class ServerConnection(asyncio.Protocol):
             self.forget_partial()
 
     def _note_waiting(self) -> None:
-        size = sum(len(p.header) + len(p.body) for p in self._queue if isinstance(p, Frame))
-        size += self._reader.uncut_bytes
+        uncut = self._reader.uncut_bytes
+        size = sum(len(p.header) + len(p.body) for p in self._queue if isinstance(p, Frame)) + uncut
         self._server.partial_bytes += size - self._waiting
         self._waiting = size
+        self._waiting_work = sum(map(rounds.work, self._queue)) + uncut // rounds.UNCUT_WORK
 
     def _take(self, part: Part) -> None:
         match part:
