@@ -18,6 +18,9 @@ from tests.support.wire import Wire
 from yak.core.partitioner import partition_of
 from yak.net.receipts import Sent
 
+#: Of a record: value, partition, offset.
+Place = tuple[str, int, int]
+
 
 class Keyed(threading.Thread):
     """A producer that goes on sending keyed records, each with a number, until `stop`.
@@ -203,10 +206,6 @@ def test_topics_come_and_go_while_leaders_die(make_cluster: MakeCluster) -> None
         check_last(threads, wire, "t", earlier=earlier_lives(cluster.data_dir(1), "t"))
 
 
-#: (value, partition, offset)
-Place = tuple[str, int, int]
-
-
 def earlier_lives(data_dir: Path, topic: str) -> set[Place]:
     """What the topics that had the name before held, as the log tells it."""
     gone: set[Place] = set()
@@ -228,7 +227,7 @@ def check_last(
     """The topic that has the name now holds all that it acknowledged, once, and nothing else.
 
     earlier: where a topic before it may have acknowledged a record later than the first one of
-    this: batches are sent again in any order to who has stored them all and lost the answers.
+    this: each batch whose answer was lost is sent again after a pause of its own, in any order.
     """
     contents = [stored(leader, name, partition) for partition in range(3)]
     where = {value: (p, o) for p in range(3) for o, value in contents[p].items()}

@@ -40,7 +40,7 @@ from yak.storage.trash import Trash
 
 FORMAT: Final = 1
 FILE_NAME: Final = "checkpoint.json"
-#: Encoded in one go, while nothing else of the process can run: some tenth of a millisecond.
+#: Encoded in one go, while nothing else of the process can run: ten microseconds or so.
 ROWS_AT_ONCE: Final = 256
 _CRC_TAIL: Final = len(b',"crc":"00000000"}\n')
 
