@@ -11,6 +11,7 @@ import json
 import signal
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -63,7 +64,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=8.0, help="of each window")
     parser.add_argument("--report", type=Path, help="where the JSON report goes")
-    parser.add_argument("--divide", type=int, default=1, help="connections by this")
+    parser.add_argument("--connections", type=int, help="of each attack, not as many as CASES says")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, _stop)  # all that it started ends as well
     outcomes: list[Outcome | Pressed] = []
@@ -72,7 +73,8 @@ def main() -> int:
             if options.names and case.name not in options.names:
                 continue
             home = Path(directory) / case.name
-            outcomes.append(run(case, home, rounds=options.rounds, seconds=options.seconds))
+            asked = replace(case, count=options.connections or case.count)
+            outcomes.append(run(asked, home, rounds=options.rounds, seconds=options.seconds))
             _say(outcomes[-1].line())
         for name in PRESSURES:
             if options.names and name not in options.names:
