@@ -49,6 +49,9 @@ MAX_HEADER_VALUES: Final = 100_000
 #: Bytes of a header beside its strings: ten for each of so many values.  A number of a thousand
 #: digits takes as long to read as a thousand numbers, and a blank is read as well.
 MAX_HEADER_BARE: Final = 10 * MAX_HEADER_VALUES
+#: Bytes of a header in all: a topic's name and two numbers for each of 33,000 partitions.  What is
+#: longer is refused for its length alone, and not kept until it is there.
+MAX_HEADER_BYTES: Final = 20 * MAX_HEADER_VALUES
 #: Pieces of an unfinished frame are merged while they are smaller than this, so that a frame
 #: sent byte by byte costs its bytes, and not an object for each of them.
 MERGE_BELOW_BYTES: Final = 16 * KIB
@@ -96,35 +99,44 @@ def frame(header: bytes, buffers: Sequence[Buffer] = ()) -> list[Buffer]:
 
 def split_payload(payload: bytes) -> Frame:
     """The header and the body of one payload."""
-    return _split(payload, 0, len(payload))
+    return _split(payload, 0, len(payload), MAX_INT)
 
 
-def _split(data: bytes, start: int, stop: int) -> Frame:
-    newline = data.find(b"\n", start, stop)
+def _split(data: bytes, start: int, stop: int, max_header: int) -> Frame:
+    most = min(start + max_header + 1, stop)
+    newline = data.find(b"\n", start, most)
     if newline < 0:
-        return Frame(data[start:stop], b"")
+        return Frame(data[start:most], b"")
     return Frame(data[start:newline], data[newline + 1 : stop])
 
 
-def _part(data: bytes, start: int, stop: int) -> Part:
+def _part(data: bytes, start: int, stop: int, max_header: int) -> Part:
     if start < stop and data[start] == 0:
         return Foreign(data[start:stop])
-    return _split(data, start, stop)
+    return _split(data, start, stop, max_header)
 
 
 class FrameReader:
     """Cuts a stream of bytes into frames, however it was cut on its way.
 
     partial_bytes: bytes held of a frame that has not ended.  uncut_bytes: those held since more
-    parts were in them than were wanted.
-    Invariant: partial_bytes is the sum of the pieces' lengths, and below `_need` between calls.
+    parts were in them than were wanted.  max_header: bytes; of a longer header one byte more than
+    that is handed on, without its body, so that whoever reads it knows.
+    Invariant: partial_bytes is the sum of the pieces' lengths, those shed included, and below
+    `_need` between calls.
     """
 
-    __slots__ = ("_at", "_broken", "_max", "_need", "_pieces", "_uncut", "partial_bytes")
+    __slots__ = (
+        *("_at", "_broken", "_max", "_max_header", "_need", "_pieces", "_sheds", "_uncut"),
+        "partial_bytes",
+    )
 
-    def __init__(self, max_frame_bytes: int) -> None:
+    def __init__(self, max_frame_bytes: int, max_header: int = MAX_INT) -> None:
         assert 0 < max_frame_bytes < MAX_FRAME_CEILING, max_frame_bytes
         self._max = max_frame_bytes
+        self._max_header = max_header
+        #: Whether the rest of this frame is counted, not kept; None: not looked at yet.
+        self._sheds: bool | None = None
         self._pieces: list[bytes] = []
         #: How many bytes, length included, the held pieces need to become more: a length first,
         #: then the frame that it announces.
@@ -176,7 +188,7 @@ class FrameReader:
                 self._need = PREFIX + size
                 break
             else:
-                parts.append(_part(data, at + PREFIX, end))
+                parts.append(_part(data, at + PREFIX, end, self._max_header))
                 at = end
         if at < stop and not self._broken:
             self._hold(data[at:])
@@ -196,6 +208,7 @@ class FrameReader:
             at += len(piece)
             self._hold(piece)
             if self.partial_bytes < self._need:
+                self._look()
                 break
             if self._need == PREFIX:
                 size = int.from_bytes(b"".join(self._pieces))
@@ -207,19 +220,29 @@ class FrameReader:
             if not self._broken:
                 parts.append(self._joined())
                 self._pieces.clear()
-                self.partial_bytes, self._need = 0, PREFIX
+                self.partial_bytes, self._need, self._sheds = 0, PREFIX, None
         return at
+
+    def _look(self) -> None:
+        """Once, when an unfinished frame has become longer than any header may be."""
+        if self._sheds is None and self.partial_bytes > PREFIX + self._max_header:
+            held = b"".join(self._pieces)
+            part = _part(held, PREFIX, self.partial_bytes, self._max_header)
+            self._sheds = isinstance(part, Frame) and len(part.header) > self._max_header
 
     def _joined(self) -> Part:
         first = self._pieces[0]
-        newline = first.find(b"\n", PREFIX)
+        newline = first.find(b"\n", PREFIX, PREFIX + self._max_header + 1)
         if newline < 0 or first[PREFIX] == 0:
-            return _part(b"".join(self._pieces), PREFIX, self._need)
+            held = b"".join(self._pieces)
+            return _part(held, PREFIX, min(self._need, len(held)), self._max_header)
         rest = memoryview(first)[newline + 1 :]
         return Frame(first[PREFIX:newline], b"".join([rest, *self._pieces[1:]]))
 
     def _hold(self, piece: bytes) -> None:
         self.partial_bytes += len(piece)
+        if self._sheds:
+            return
         pieces = self._pieces
         if piece:
             pieces.append(piece)
@@ -306,6 +329,8 @@ class RequestDecoder:
 
     def decode(self, header: bytes) -> m.Request:
         """The request of a header.  Raises BadRequest."""
+        if len(header) > MAX_HEADER_BYTES:
+            raise BadRequest(None, f"the header has more than {MAX_HEADER_BYTES} bytes")
         members, fault = _read_object(header)
         try:
             request: m.Request = self._decode(header)

@@ -19,6 +19,7 @@ from yak.errors import ERRORS, ProtocolError, Refused
 from yak.model import MAX_INT
 from yak.protocol import (
     MAX_HEADER_BARE,
+    MAX_HEADER_BYTES,
     MAX_HEADER_VALUES,
     MERGE_BELOW_BYTES,
     BadRequest,
@@ -147,6 +148,41 @@ def test_a_frame_sent_byte_by_byte_is_held_in_few_pieces() -> None:
     assert len(reader._pieces) < 20
     (part,) = reader.feed(b"x" * MAX)[:1]
     assert part == Frame(b"x" * MAX, b"")
+
+
+@given(
+    frames=st.lists(st.tuples(headers, bodies), max_size=6),
+    sizes=st.lists(st.sampled_from([1, 3, 63, 1000, 70_000]), min_size=1),
+    most=st.sampled_from([1, 5, 50]),
+)
+def test_of_too_long_a_header_the_beginning_is_handed_on(
+    frames: list[tuple[bytes, bytes]], sizes: list[int], most: int
+) -> None:
+    """However it comes; and the next frame is found."""
+    data = b"".join(wire(header, body) for header, body in frames)
+    if len(data) > 10_000:
+        sizes = [size * 97 for size in sizes]
+    reader = FrameReader(MAX, most)
+    assert read(reader, data, sizes) == [
+        Frame(header, body) if len(header) <= most else Frame(header[: most + 1], b"")
+        for header, body in frames
+    ]
+    assert reader.partial_bytes == 0
+
+
+def test_too_long_a_header_is_not_kept() -> None:
+    reader = FrameReader(MAX, 1000)
+    reader.feed(MAX.to_bytes(4) + b"x" * 900)
+    for _ in range(5):
+        assert reader.feed(b"x" * 200) == []
+    assert reader.partial_bytes == 1904
+    assert sum(map(len, reader._pieces)) == 1104
+
+
+def test_a_long_body_is_kept() -> None:
+    reader = FrameReader(MAX, 1000)
+    data = wire(b"x" * 1000, b"y" * 5000)
+    assert read(reader, data, [300]) == [Frame(b"x" * 1000, b"y" * 5000)]
 
 
 @pytest.mark.parametrize("sizes", [[1], [4], [100]])
@@ -305,20 +341,30 @@ def test_a_good_request_however_it_is_written(header: bytes, request_: m.Request
 
 def test_a_long_header_of_few_values_is_taken() -> None:
     group = "," * (MAX_HEADER_VALUES - 100)
-    header = protocol.encode_request(m.GroupInfo(id=1, group=group + "x" * 10_000_000))
+    header = protocol.encode_request(m.GroupInfo(id=1, group=group))
+    header += b" " * (MAX_HEADER_BARE - 1000)
     request = DECODER.decode(header)
     assert isinstance(request, m.GroupInfo)
 
 
+def test_a_header_has_a_most_of_bytes() -> None:
+    header = b'{"type":"status","id":1,"x":"%b"}'
+    most = MAX_HEADER_BYTES - len(header % b"")
+    assert DECODER.decode(header % (b"x" * most)) == m.Status(id=1)
+    said = refused(header % (b"x" * (most + 1)))
+    assert said is not None
+    assert f"more than {MAX_HEADER_BYTES} bytes" in said.message
+
+
 def test_a_long_header_is_strings() -> None:
     """Numbers of thousands of digits take their time, blanks and whatever else is none as well."""
-    for bare in (b"9" * 2_000_000, b"[%b]" % b",".join([b"1." + b"9" * 100] * 50_000)):
+    for bare in (b"9" * 1_900_000, b"[%b]" % b",".join([b"1." + b"9" * 30] * 50_000)):
         said = refused(b'{"type":"status","id":1,"x":%b}' % bare)
         assert said is not None
         assert f"{MAX_HEADER_BARE} bytes beside its strings" in said.message
-    blank = b" " * 2_000_000
+    blank = b" " * 1_900_000
     assert refused(b'{"type":"status","id":1%b}' % blank) is not None
-    for text in (blank, b"9" * 2_000_000, b'\\"' * 1_000_000, b"\\\\" * 1_000_000):
+    for text in (blank, b"9" * 1_900_000, b'\\"' * 900_000, b"\\\\" * 900_000):
         header = b'{"type":"status","id":1,"x":"%b"}' % text
         assert DECODER.decode(header) == m.Status(id=1)
 
