@@ -27,7 +27,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple, NoReturn, TypeAlias, TypeVar, get_args
 
 import msgspec
@@ -49,9 +49,9 @@ MAX_HEADER_VALUES: Final = 100_000
 #: Bytes of a header beside its strings: ten for each of so many values.  A number of a thousand
 #: digits takes as long to read as a thousand numbers, and a blank is read as well.
 MAX_HEADER_BARE: Final = 10 * MAX_HEADER_VALUES
-#: Bytes of a header in all: a topic's name and two numbers for each of 33,000 partitions.  What is
-#: longer is refused for its length alone, and not kept until it is there.
-MAX_HEADER_BYTES: Final = 20 * MAX_HEADER_VALUES
+#: The beginning of a header by which it is seen that the rest need not be kept; and twice as much,
+#: and so on.
+BEGINNING_BYTES: Final = MAX_HEADER_BARE * 5 // 4
 #: Pieces of an unfinished frame are merged while they are smaller than this, so that a frame
 #: sent byte by byte costs its bytes, and not an object for each of them.
 MERGE_BELOW_BYTES: Final = 16 * KIB
@@ -99,44 +99,46 @@ def frame(header: bytes, buffers: Sequence[Buffer] = ()) -> list[Buffer]:
 
 def split_payload(payload: bytes) -> Frame:
     """The header and the body of one payload."""
-    return _split(payload, 0, len(payload), MAX_INT)
+    return _split(payload, 0, len(payload))
 
 
-def _split(data: bytes, start: int, stop: int, max_header: int) -> Frame:
-    most = min(start + max_header + 1, stop)
-    newline = data.find(b"\n", start, most)
+def _split(data: bytes, start: int, stop: int) -> Frame:
+    newline = data.find(b"\n", start, stop)
     if newline < 0:
-        return Frame(data[start:most], b"")
+        return Frame(data[start:stop], b"")
     return Frame(data[start:newline], data[newline + 1 : stop])
 
 
-def _part(data: bytes, start: int, stop: int, max_header: int) -> Part:
+def _part(data: bytes, start: int, stop: int) -> Part:
     if start < stop and data[start] == 0:
         return Foreign(data[start:stop])
-    return _split(data, start, stop, max_header)
+    return _split(data, start, stop)
 
 
 class FrameReader:
     """Cuts a stream of bytes into frames, however it was cut on its way.
 
     partial_bytes: bytes held of a frame that has not ended.  uncut_bytes: those held since more
-    parts were in them than were wanted.  max_header: bytes; of a longer header one byte more than
-    that is handed on, without its body, so that whoever reads it knows.
-    Invariant: partial_bytes is the sum of the pieces' lengths, those shed included, and below
+    parts were in them than were wanted.  hopeless: whether no header that begins so is taken; of
+    such a frame the rest may be dropped as it comes, and the beginning alone is handed on.
+    Invariant: partial_bytes is the sum of the pieces' lengths, with what was dropped, and below
     `_need` between calls.
     """
 
     __slots__ = (
-        *("_at", "_broken", "_max", "_max_header", "_need", "_pieces", "_sheds", "_uncut"),
-        "partial_bytes",
+        *("_at", "_broken", "_drops", "_hopeless", "_look_at", "_max", "_need", "_pieces"),
+        *("_uncut", "partial_bytes"),
     )
 
-    def __init__(self, max_frame_bytes: int, max_header: int = MAX_INT) -> None:
+    def __init__(
+        self, max_frame_bytes: int, hopeless: Callable[[bytes], bool] | None = None
+    ) -> None:
         assert 0 < max_frame_bytes < MAX_FRAME_CEILING, max_frame_bytes
         self._max = max_frame_bytes
-        self._max_header = max_header
-        #: Whether the rest of this frame is counted, not kept; None: not looked at yet.
-        self._sheds: bool | None = None
+        self._hopeless = hopeless
+        #: Whether the rest of this frame is counted, not kept.
+        self._drops = False
+        self._look_at = BEGINNING_BYTES
         self._pieces: list[bytes] = []
         #: How many bytes, length included, the held pieces need to become more: a length first,
         #: then the frame that it announces.
@@ -188,7 +190,7 @@ class FrameReader:
                 self._need = PREFIX + size
                 break
             else:
-                parts.append(_part(data, at + PREFIX, end, self._max_header))
+                parts.append(_part(data, at + PREFIX, end))
                 at = end
         if at < stop and not self._broken:
             self._hold(data[at:])
@@ -220,28 +222,32 @@ class FrameReader:
             if not self._broken:
                 parts.append(self._joined())
                 self._pieces.clear()
-                self.partial_bytes, self._need, self._sheds = 0, PREFIX, None
+                self.partial_bytes, self._need = 0, PREFIX
+                self._drops, self._look_at = False, BEGINNING_BYTES
         return at
 
     def _look(self) -> None:
-        """Once, when an unfinished frame has become longer than any header may be."""
-        if self._sheds is None and self.partial_bytes > PREFIX + self._max_header:
-            held = b"".join(self._pieces)
-            part = _part(held, PREFIX, self.partial_bytes, self._max_header)
-            self._sheds = isinstance(part, Frame) and len(part.header) > self._max_header
+        """Whether the rest of an unfinished frame is worth keeping."""
+        if self._hopeless is None or self._drops or self.partial_bytes < self._look_at:
+            return
+        self._look_at *= 2
+        first, *others = self._pieces
+        if first.find(b"\n", PREFIX) < 0 and not any(b"\n" in piece for piece in others):
+            beginning = b"".join(self._pieces)[PREFIX:]
+            self._drops = beginning[0] != 0 and self._hopeless(beginning)
 
     def _joined(self) -> Part:
         first = self._pieces[0]
-        newline = first.find(b"\n", PREFIX, PREFIX + self._max_header + 1)
+        newline = first.find(b"\n", PREFIX)
         if newline < 0 or first[PREFIX] == 0:
             held = b"".join(self._pieces)
-            return _part(held, PREFIX, min(self._need, len(held)), self._max_header)
+            return _part(held, PREFIX, len(held))
         rest = memoryview(first)[newline + 1 :]
         return Frame(first[PREFIX:newline], b"".join([rest, *self._pieces[1:]]))
 
     def _hold(self, piece: bytes) -> None:
         self.partial_bytes += len(piece)
-        if self._sheds:
+        if self._drops:
             return
         pieces = self._pieces
         if piece:
@@ -329,8 +335,6 @@ class RequestDecoder:
 
     def decode(self, header: bytes) -> m.Request:
         """The request of a header.  Raises BadRequest."""
-        if len(header) > MAX_HEADER_BYTES:
-            raise BadRequest(None, f"the header has more than {MAX_HEADER_BYTES} bytes")
         members, fault = _read_object(header)
         try:
             request: m.Request = self._decode(header)
@@ -390,6 +394,15 @@ def _check_length(header: bytes) -> None:
         raise BadRequest(None, f"the header holds more than {MAX_HEADER_VALUES} values")
     if len(header) > MAX_HEADER_BARE and sum(map(len, _bare(header))) > MAX_HEADER_BARE:
         raise BadRequest(None, f"the header has over {MAX_HEADER_BARE} bytes beside its strings")
+
+
+def is_hopeless(beginning: bytes) -> bool:
+    """Whether no header that begins so can be read: what it has too much of only grows."""
+    try:
+        _check_length(beginning)
+    except BadRequest:
+        return True
+    return False
 
 
 def _bare(header: bytes) -> list[bytes]:

@@ -9,7 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from yak import protocol
-from yak.protocol import MERGE_BELOW_BYTES, Foreign, Frame, FrameReader, Part, TooLarge
+from yak.protocol import (
+    BEGINNING_BYTES,
+    MERGE_BELOW_BYTES,
+    PREFIX,
+    Foreign,
+    Frame,
+    FrameReader,
+    Part,
+    TooLarge,
+)
 
 MAX = 1 << 20
 
@@ -128,39 +137,44 @@ def test_a_frame_sent_byte_by_byte_is_held_in_few_pieces() -> None:
     assert part == Frame(b"x" * MAX, b"")
 
 
-@given(
-    frames=st.lists(st.tuples(headers, bodies), max_size=6),
-    sizes=st.lists(st.sampled_from([1, 3, 63, 1000, 70_000]), min_size=1),
-    most=st.sampled_from([1, 5, 50]),
-)
-def test_of_too_long_a_header_the_beginning_is_handed_on(
-    frames: list[tuple[bytes, bytes]], sizes: list[int], most: int
-) -> None:
-    """However it comes; and the next frame is found."""
-    data = b"".join(wire(header, body) for header, body in frames)
-    if len(data) > 10_000:
-        sizes = [size * 97 for size in sizes]
-    reader = FrameReader(MAX, most)
-    assert read(reader, data, sizes) == [
-        Frame(header, body) if len(header) <= most else Frame(header[: most + 1], b"")
-        for header, body in frames
-    ]
+def numbers(beginning: bytes) -> bool:
+    return beginning.startswith(b"9")
+
+
+@pytest.mark.parametrize("sizes", [[1000], [70_000], [1_300_000], [4, 70_000], [3, 1, 70_000]])
+def test_of_what_is_hopeless_the_beginning_is_handed_on(sizes: list[int]) -> None:
+    """And the next frame is found, and is looked at anew."""
+    long = b"9" * (3 * BEGINNING_BYTES)
+    reader = FrameReader(2 * len(long), numbers)
+    parts = read(reader, wire(long) + wire(b"{}", b"9") + wire(long), sizes)
+    assert parts[1] == Frame(b"{}", b"9")
+    for part in (parts[0], parts[2]):
+        assert isinstance(part, Frame)
+        assert BEGINNING_BYTES - PREFIX <= len(part.header) < BEGINNING_BYTES + 2 * max(sizes)
+        assert not part.header.strip(b"9")
     assert reader.partial_bytes == 0
 
 
-def test_too_long_a_header_is_not_kept() -> None:
-    reader = FrameReader(MAX, 1000)
-    reader.feed(MAX.to_bytes(4) + b"x" * 900)
-    for _ in range(5):
-        assert reader.feed(b"x" * 200) == []
-    assert reader.partial_bytes == 1904
-    assert sum(map(len, reader._pieces)) == 1104
+def test_what_is_hopeless_is_not_kept() -> None:
+    reader = FrameReader(10 * BEGINNING_BYTES, numbers)
+    reader.feed((10 * BEGINNING_BYTES).to_bytes(4) + b"9" * BEGINNING_BYTES)
+    for _ in range(20):
+        assert reader.feed(b"9" * 100_000) == []
+    assert reader.partial_bytes == BEGINNING_BYTES + 2_000_004
+    assert sum(map(len, reader._pieces)) == BEGINNING_BYTES + 100_004
 
 
-def test_a_long_body_is_kept() -> None:
-    reader = FrameReader(MAX, 1000)
-    data = wire(b"x" * 1000, b"y" * 5000)
-    assert read(reader, data, [300]) == [Frame(b"x" * 1000, b"y" * 5000)]
+@pytest.mark.parametrize("data", [b"{}\n" + b"9" * 4_000_000, b"8" * 4_000_000, b"9\n" * 2_000_000])
+def test_a_body_and_a_long_header_are_kept(data: bytes) -> None:
+    reader = FrameReader(len(data), numbers)
+    sent = len(data).to_bytes(4) + data
+    assert read(reader, sent, [70_000]) == [protocol.split_payload(data)]
+
+
+def test_another_dialect_is_kept() -> None:
+    data = b"\0" + b"9" * 4_000_000
+    reader = FrameReader(len(data), lambda _: True)
+    assert read(reader, len(data).to_bytes(4) + data, [70_000]) == [Foreign(data)]
 
 
 @pytest.mark.parametrize("sizes", [[1], [4], [100]])

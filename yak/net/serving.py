@@ -127,7 +127,7 @@ class ServerConnection(asyncio.Protocol):
         self.since = 0.0
         self.unread_since = 0.0
         self._server = server
-        self._reader = FrameReader(server.limits.max_frame_bytes, protocol.MAX_HEADER_BYTES)
+        self._reader = FrameReader(server.limits.max_frame_bytes, protocol.is_hopeless)
         #: Frames received and not yet taken.
         self._queue: deque[Part] = deque()
         #: Size, counted in the server's partial_bytes, and work of them and of what is not cut yet.
